@@ -74,6 +74,7 @@ def _edited(edit: Edit) -> Iterator[None]:
 ROUTER = "indifast.routing.router:Router"
 OUTBOX = "indifast.routing.clientqueue:Outbox"
 QUEUE = "indifast.routing.bytequeue:ByteQueue"
+BACKLOG = "indifast.routing.backlog:Backlog"
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
@@ -328,7 +329,7 @@ FAULTS: tuple[Fault, ...] = (
         " written.",
         (
             Edit(
-                f"{QUEUE}._notify_urgent",
+                f"{BACKLOG}._notify_urgent",
                 "if not self._notified or (self._blocked and self._growing is None):",
                 "if False:",
             ),

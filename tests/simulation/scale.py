@@ -18,6 +18,7 @@ from indifast._parser import BlockPool
 KIB = 1 << 10
 
 SIZES: dict[str, dict[str, Any]] = {
+    "indifast.routing.backlog": {"LARGEST_PIECE": 600},
     "indifast.routing.bytequeue": {"JOIN": 256, "LARGEST_PIECE": 600, "TURN": 300},
     "indifast.routing.offer": {"JOIN": 256, "_MAX_COPIED": 4 * KIB},
     "indifast.routing.clientqueue": {"_LOW": KIB, "_COMPACT": 2 * KIB},

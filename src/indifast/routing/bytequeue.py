@@ -6,20 +6,20 @@ time is an argument (monotonic seconds).
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import cast
 
-from indifast.protocol.message import ATTACHED, INLINE, RAW, Buffer, Form, Instruction, Routable
-from indifast.routing.cutting import LARGEST_PIECE, TURN, Bypass, Cut, PackedCut, Packing, Piece
+from indifast.protocol.message import RAW, Buffer, Instruction, Routable
+from indifast.routing.backlog import Backlog
+from indifast.routing.cutting import LARGEST_PIECE, TURN, Cut, PackedCut, Piece
 from indifast.routing.dropnotes import DropNote
-from indifast.routing.frames import Frame, Order
+from indifast.routing.frames import Frame
 from indifast.routing.offer import JOIN, Offer, Pieces
 from indifast.routing.queuelistener import NOBODY, QueueListener
 
 
-class ByteQueue:
+class ByteQueue(Backlog):
     """Messages in order, written out as bytes. Nothing is dropped: this is for a side that can wait for its only peer.
 
     Args:
@@ -37,176 +37,14 @@ class ByteQueue:
         full_at: int | None = None,
         listener: QueueListener = NOBODY,
     ) -> None:
-        self.listener = listener
-        """Receives the events of the queue."""
-        self.form: Form = ATTACHED if attached else INLINE
-        """The form in which further BLOBs are written. Those that wait already keep theirs."""
-        self.queued = 0
-        """Bytes of all messages that are not completely written."""
-        self.messages = 0
-        """Messages that are not completely written."""
+        super().__init__(attached=attached, full_at=full_at, listener=listener)
         self.sent_messages = 0
         self.sent_bytes = 0
-        self.piece = 0
-        """Bytes of content in one piece of a raw frame; 0 if frames are not cut. See `cut_frames`."""
-        self.whole = 0
-        """Bytes up to which a raw frame is written in one piece all the same."""
-        self.progress = 0.0
-        """When the peer last took a byte, or when the queue last started to fill."""
         self._terminator = terminator
-        self._full_at = full_at
-        self._was_full = False
-        self._items: deque[Routable | Frame] = deque()
-        self._urgent: deque[Routable] = deque()
-        self._remaining: deque[Buffer] = deque()  # what is left of the started message
-        self._started: Routable | Frame | Piece | None = None
-        self._cut: Cut | None = None  # the frame of which some pieces are begun, and others are not
-        self._bypass = Bypass()
-        self._packing = Packing()
-        self._growing: Frame | None = None  # the started message, while more of its pieces are to come
-        self._grown = 0  # how many of its pieces were taken over
-        self._frames: Order = OrderedDict()  # the unstarted frames among the items that must not be dropped
-        self._gaps = 0  # empty slots among the items
-        self._notified = False  # the listener knows that something is pending, and something still is
-        self._blocked = False  # the first item, or more of the started message, is not ready
+        self._grown = 0  # how many pieces of the started message were taken over, while more of them are to come
         self._offer = Offer()
 
-    # -- Input
-
-    def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """Queue a message after the others. `begun` is called when the first byte of a BLOB message is written."""
-        if message.blob:
-            self._enlist(self._append_frame(message, begun), self._frames)
-        else:
-            if self._bypass.guarded:
-                self._append_small(message, now)
-            else:
-                self._items.append(message)
-            self.queued += message.size
-        self.messages += 1
-        if not self._notified:
-            self._notify(now)
-
-    def _append_frame(self, message: Routable, begun: Callable[[], None] | None) -> Frame:
-        """Put a BLOB message at the end, and return it as a frame, which is not counted yet."""
-        frame = Frame(message, self.form, begun)
-        if self.piece:
-            self._bypass.keep_behind(message.device, len(self._items))
-        self._items.append(frame)
-        return frame
-
-    def _append_small(self, message: Routable, now: float) -> None:
-        """Put a message without content before or behind the frames."""
-        items, bypass, cut = self._items, self._bypass, self._cut
-        device = message.device
-        if cut is not None and cut.frame.message is not None and cut.frame.message.device == device:
-            bypass.keep_behind(device, len(items))
-            items.append(message)
-        elif bypass.passes(device, len(items)):
-            bypass.add(message)
-            self._notify_urgent(now)
-        else:
-            items.append(message)
-
-    def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """Queue a message that a newer one may replace. This queue keeps it all the same."""
-        self.append(message, now, begun)
-
-    def expedite(self, message: Routable, now: float) -> None:
-        """Queue a small message, the answer to a ping, ahead of all that have not been started."""
-        self._urgent.append(message)
-        self.queued += message.size
-        self.messages += 1
-        self._notify_urgent(now)
-
-    def instruct(self, instruction: Instruction, now: float) -> None:
-        """Do the same with an instruction, which does not count as sent message."""
-        self.expedite(instruction, now)
-
-    def cut_frames(self, piece: int, whole: int) -> None:
-        """Write raw frames in pieces, between which messages about other devices go.
-
-        Call this only if the peer reads pieces. A frame that is begun already stays as it is.
-
-        Args:
-            piece: Bytes of content in one piece, at most `LARGEST_PIECE`. With 0, frames are written as a whole.
-            whole: Frames up to this many bytes are written as a whole all the same, because the peer is so fast.
-        """
-        if piece and not self.piece:
-            self._bypass.look_over(self._items)
-        self.piece, self.whole = min(piece, LARGEST_PIECE), whole
-
-    def compress(self, method: str) -> None:
-        """Compress the frames that are begun from now on; not if `method` is empty.
-
-        Call this only if the peer inflates what this method compresses. Frames are compressed only if they are cut.
-        """
-        self._packing.method = method
-
-    def _enlist(self, frame: Frame, order: Order) -> None:
-        """Count a waiting frame. The first two are encoded in advance, so that the peer never waits for the encoder."""
-        self.queued += frame.size
-        frame.order = order
-        order[frame] = None
-        if len(order) <= 2:
-            self._ask(frame)
-
-    def _ask(self, frame: Frame) -> None:
-        """Have the form of a frame made, if it is not ready."""
-        message = frame.message
-        if message is not None and message.blob and not frame.asked and message.parts(frame.form) is None:
-            frame.asked = True
-            message.when_ready(frame.form, self._made_ready)
-
-    def _made_ready(self) -> None:
-        if self._blocked:
-            self._blocked = False
-            if (self._items or self._growing is not None or self._cut is not None) and not self._notified:
-                self._tell_listener()
-
-    def _notify_urgent(self, now: float) -> None:
-        """Notify the listener of something that need not wait for the first item."""
-        if not self._notified or (self._blocked and self._growing is None):
-            self._notified = False
-            self._notify(now, urgent=True)
-
-    def _notify(self, now: float, urgent: bool = False) -> None:
-        if self._blocked and not (urgent and self._growing is None):
-            return
-        self.progress = now
-        self._tell_listener()
-
-    def _tell_listener(self) -> None:
-        self._notified = True
-        try:
-            self.listener.on_pending()
-        except MemoryError:
-            self._notified = False  # the next message makes up for it
-            raise
-
     # -- Output
-
-    @property
-    def pending(self) -> bool:
-        """Whether something could be written now."""
-        if self._growing is not None:
-            return bool(self._remaining) or not self._blocked
-        if self._remaining or self._urgent or self._bypass.messages:
-            return True
-        return bool((self._items or self._cut is not None) and not self._blocked)
-
-    @property
-    def starved(self) -> bool:
-        """Whether a frame is begun of which the peer has taken all that a thread has compressed so far."""
-        return self._cut is not None and not self._remaining and not self._cut.ready
-
-    @property
-    def full(self) -> bool:
-        """Whether senders that can wait should. The listener's `on_room` is called when there is room again."""
-        if self._full_at is not None and self.queued > self._full_at:
-            self._was_full = True
-            return True
-        return False
 
     def take(self, max_bytes: int, max_parts: int) -> tuple[list[Buffer], Sequence[int]]:
         """Return what to write next. Nothing is removed.
@@ -666,9 +504,6 @@ class ByteQueue:
             begun, message.begun = message.begun, None
             begun()
 
-    def _leave(self, frame: Frame) -> None:
-        """Handle a frame that no longer waits."""
-
     def _finish(self, message: Routable | Frame) -> None:
         """Count a message that is completely written."""
         self.queued -= message.size
@@ -682,43 +517,10 @@ class ByteQueue:
         self.messages -= count
         self.sent_messages += count
 
-    def _after_removal(self) -> None:
-        """Update the state after messages may have been written or forgotten."""
-        if not self.pending:
-            self._notified = False
-            if not self._items and self._bypass.guarded:
-                self._bypass.forget_frames()
-        if self._was_full and self._full_at is not None and self.queued <= self._full_at // 2:
-            self._was_full = False
-            self.listener.on_room()
-
-    # -- Content
-
-    def stalled(self, now: float, timeout: float) -> bool:
-        """Return whether the peer has taken nothing for `timeout` seconds although something was pending."""
-        if not self.pending:
-            self.progress = now
-        return now - self.progress > timeout
-
-    def waiting(self) -> Iterator[Routable]:
-        """Yield all messages that have not been started, in order, for statistics."""
-        for item in chain(self._urgent, self._bypass.messages, self._items):
-            message = item.message if isinstance(item, Frame) else item
-            if message is not None and not isinstance(message, Instruction):
-                yield message
+    # -- The end
 
     def clear(self) -> None:
         """Forget everything, because the peer is gone. Whether frames are cut is agreed on anew with the next one."""
         self._offer.withdraw()  # first, because this puts back what was set aside
         self._forget_all()
         self._after_removal()
-
-    def _forget_all(self) -> None:
-        """Empty the queue and everything that keeps track of it."""
-        for queue in (self._items, self._urgent, self._remaining, self._frames):
-            queue.clear()
-        self._bypass.clear()
-        self._packing.clear()
-        self.piece = self.whole = 0
-        self._started = self._growing = self._cut = None
-        self.queued = self.messages = self._gaps = 0
