@@ -19,7 +19,7 @@ GIL when it imports the module.
 
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from indifast._base64 cimport b64_decode_state, b64_scan_state
 from indifast._tokens cimport TZ_REFUSE, TZ_R_MEMORY, tz_event, tz_out, tz_reason, tz_scan_state, tz_token
@@ -163,8 +163,19 @@ cdef class Element:
     cdef tuple _pieces           # the inline form
     cdef Py_ssize_t _size
 
+    # Its members: positions in the tokens.
+    cdef bint next_member(self, uint32_t *at) noexcept
+    cdef bint next_carrier(self, uint32_t *at) except -1
+    cdef bint one_blob(self, uint32_t at) noexcept
+    cdef bint beside(self, uint32_t at) noexcept
+    cdef Member member(self, uint32_t at)
     cdef Content content(self, uint32_t at)
-    cdef list carriers(self)
+    cdef Py_ssize_t content_size(self, uint32_t at) except -1
+    cdef str format_at(self, uint32_t at)
+    cdef object size_at(self, uint32_t at)
+    cdef object length_at(self, uint32_t at)
+    cdef int64_t stored_length(self, uint32_t at) noexcept
+
     cdef tuple _inline(self)
 
 
@@ -177,8 +188,6 @@ cdef class Member:
     cdef Element element
     cdef uint32_t at             # index of its TK_START in element.tok
     cdef dict _attrs             # cached on first use
-
-    cdef Py_ssize_t content_size(self)
 
 
 # --------------------------------------------------------------------------------------------------- Tokenizer

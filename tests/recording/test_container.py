@@ -20,8 +20,9 @@ from indifast.recording import Direction, Party, Player, Recording, RecordingErr
 from indifast.recording.state import Devices, Property
 from indifast.routing.link import Demand
 from indifast.transport import shm
-from indifast.transport.blobs import BlobMessage
+from indifast.transport.blobs import BlobMessage, routable
 from tests.recording.support import DEFINITION, PICTURE, angle, as_text, elements, picture, recorded, write
+from tests.support.descriptors import arrived
 from tests.support.waiting import eventually
 
 STARS = bytes(StarField(640, 480).frame())
@@ -106,7 +107,7 @@ def test_a_message_with_several_blobs(tmp_path: Path) -> None:
         how = b" attached='true'" if data else b""
         text += b"<oneBLOB name='%b' size='%d' format='.%b'%b/>" % (name.encode(), len(data), name.encode(), how)
     (element,) = elements((text + b"</setBLOBVector>").decode())
-    message = BlobMessage.of(element, blobs)
+    message = routable(element, arrived(*blobs))
     write(tmp_path / "r", [PICTURE, message])
     assert contents(tmp_path / "r") == [data for data in members.values() if data]
     with Recording(str(tmp_path / "r")) as recording:
@@ -120,7 +121,7 @@ def test_base64_with_line_ends_is_recorded(tmp_path: Path) -> None:
     lines = base64.encodebytes(STARS).decode()
     blob = f'<oneBLOB name="ALL" size="{len(STARS)}" format=".f">{lines}</oneBLOB>'
     (element,) = elements(f'<setBLOBVector device="Dome" name="PICTURE">{blob}</setBLOBVector>')
-    write(tmp_path / "r", [PICTURE, BlobMessage.of(element, [])])
+    write(tmp_path / "r", [PICTURE, BlobMessage.of(element)])
     assert contents(tmp_path / "r") == [STARS]
 
 
@@ -153,7 +154,7 @@ def test_a_shared_file_that_was_cut_short_costs_only_its_content(tmp_path: Path)
         "<setBLOBVector device='Dome' name='PICTURE'>"
         "<oneBLOB name='ALL' size='200000' format='.f' attached='true'/></setBLOBVector>"
     )
-    message = BlobMessage.of(element, [os.dup(fd)])
+    message = routable(element, arrived(os.dup(fd)))
     os.truncate(fd, 100)
     os.close(fd)
     recorder = write(tmp_path / "r", [PICTURE, message, angle(3)])

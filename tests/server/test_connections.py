@@ -37,6 +37,7 @@ from indifast.server.connections import Connection
 from indifast.server.hub import Hub
 from indifast.transport import blobs, contents, shm
 from indifast.transport.connect import listen_on
+from indifast.transport.descriptors import MAX_WAITING
 from indifast.transport.stream import SocketStream, Stream
 from tests.routing.talk import World, blob
 from tests.server.support import GET, NEW, Client, Echo, blob_vector, peers
@@ -434,7 +435,7 @@ def test_a_driver_in_the_server_reads_attached_blobs_from_their_files(
             await eventually(lambda: len(os.listdir("/proc/self/fd")) == before)
             # A BLOB whose file has lost its end is refused, and the next one is accepted.
             fd = os.memfd_create("lost", os.MFD_CLOEXEC)
-            monkeypatch.setattr(shm, "check", lambda fd, length: length)  # as if it was truncated after the check
+            monkeypatch.setattr(shm, "check_size", lambda size, length: None)  # as if it was truncated after the check
             for _ in range(2):
                 socket.send_fds(sock, [message("newBLOBVector", "Taker")], [fd])
                 await eventually(lambda: taker.stats().get("refused", 0) or len(taker.taken) == 3)
@@ -797,7 +798,7 @@ def test_what_is_wrong_with_a_blob_is_said(error: Any, forgiving: bool, told: li
 def test_descriptors_without_elements_end_a_connection() -> None:
     host = Host()
     connection = host.connection()
-    connection.data_received(b" ", 0, 1, [os.open("/dev/null", os.O_RDONLY) for _ in range(shm.MAX_WAITING + 1)])
+    connection.data_received(b" ", 0, 1, [os.open("/dev/null", os.O_RDONLY) for _ in range(MAX_WAITING + 1)])
     (complaint,), aborted = host.told
     assert "descriptors without the BLOBs they belong to: disconnected" in str(complaint)
     assert aborted == ("aborted",)

@@ -241,7 +241,7 @@ FAULTS: tuple[Fault, ...] = (
         "The descriptors of a damaged message stay in line, and the next BLOB gets the content of the damaged one.",
         (
             Edit(
-                "indifast.transport.shm:DescriptorQueue.settle",
+                "indifast.transport.descriptors:DescriptorQueue.settle",
                 "self._mixed = waiting not in (announced, with_empty) or lost > 0",
                 "self._mixed = False",
             ),
@@ -386,7 +386,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "descriptors are left open",
         "When a connection ends, the descriptors that have arrived without their messages are not closed.",
-        (Edit("indifast.transport.shm:DescriptorQueue.close", "close_all(self._waiting)", "pass"),),
+        (Edit("indifast.transport.descriptors:DescriptorQueue.close", "close_all(self._waiting)", "pass"),),
         shape="one server",
         theme="slow readers of BLOBs",
         seed=3,

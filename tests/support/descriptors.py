@@ -1,4 +1,4 @@
-"""Checks that no descriptor is left open."""
+"""Descriptors that arrive, and checks that none is left open."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 
 import uvloop
 
+from indifast._parser import Tokenizer
+from indifast.transport.descriptors import DescriptorQueue
 from tests.support.waiting import eventually
 
 
@@ -39,3 +41,10 @@ async def no_fd_leak() -> AsyncIterator[None]:
         await eventually(lambda: not left_open())
     except TimeoutError:
         raise AssertionError(f"still open: {left_open()}") from None
+
+
+def arrived(*fds: int) -> DescriptorQueue:
+    """Return a queue of descriptors that have arrived."""
+    queue = DescriptorQueue(Tokenizer(), 1 << 30)
+    queue.put(fds)
+    return queue

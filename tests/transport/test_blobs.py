@@ -26,9 +26,10 @@ from indifast.protocol.message import opened
 from indifast.transport import blobs, shm
 from indifast.transport import contents as contents_module
 from indifast.transport.blobs import LARGE, BlobContent, BlobMessage, routable
-from indifast.transport.shm import DescriptorError, DescriptorQueue
+from indifast.transport.descriptors import MAX_WAITING, DescriptorQueue
+from indifast.transport.shm import DescriptorError
 from tests.support.blackbox import LIMIT
-from tests.support.descriptors import no_fd_leak
+from tests.support.descriptors import arrived, no_fd_leak
 from tests.support.sockets import tcp_pair
 from tests.support.waiting import eventually
 from tests.transport.support import memory_file
@@ -76,13 +77,6 @@ def one_blob(data, suffix: str = ".fits", size: int | None = None) -> BlobMessag
 def attached_vector(*members: str) -> str:
     inner = "".join(f"  <oneBLOB\n    {member}\n    attached='true'>\n  </oneBLOB>\n" for member in members)
     return f"<setBLOBVector\n  device='Cam'\n  name='CCD1'\n  state='Ok'\n>\n{inner}</setBLOBVector>\n"
-
-
-def arrived(*fds: int) -> DescriptorQueue:
-    """Return a queue of descriptors that have arrived."""
-    descriptors = DescriptorQueue(Tokenizer(), GIB)
-    descriptors.put(fds)
-    return descriptors
 
 
 def received(text: bytes | str, *fds: int, on_fault=None) -> BlobMessage:
@@ -750,7 +744,7 @@ def test_missing_descriptors_are_an_error_and_those_that_arrived_are_closed():
 def test_descriptors_without_elements_are_bounded():
     descriptors = arrived()
     with pytest.raises(DescriptorError, match="more than"):
-        for _ in range(shm.MAX_WAITING + 1):
+        for _ in range(MAX_WAITING + 1):
             descriptors.put([os.dup(0)])
 
 

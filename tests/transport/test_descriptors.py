@@ -14,6 +14,7 @@ from indifast._parser import Element
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import opened
 from indifast.transport import incoming, shm
+from indifast.transport.descriptors import MAX_WAITING
 from indifast.transport.shm import DescriptorError
 from tests.transport.support import ReaderLog, memory_file
 
@@ -126,7 +127,7 @@ def test_an_abandoned_message_takes_its_descriptor_with_it() -> None:
 
 def test_messages_after_too_many_descriptors_get_their_own() -> None:
     reader = Reader()
-    reader.read("", [memory("x") for _ in range(shm.MAX_WAITING + 1)])
+    reader.read("", [memory("x") for _ in range(MAX_WAITING + 1)])
     assert ["more than 256 descriptors" in str(error) for error in reader.floods] == [True]
     reader.read(whole("next"), [memory("next")])
     reader.read(whole("last"), [memory("last")])

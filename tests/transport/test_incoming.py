@@ -10,8 +10,9 @@ import pytest
 from indifast._parser import Element
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable, opened
-from indifast.transport import incoming, shm
+from indifast.transport import incoming
 from indifast.transport.blobs import BlobMessage
+from indifast.transport.descriptors import MAX_WAITING
 from indifast.transport.shm import BlobTooLarge, DescriptorError
 from tests.transport.support import ReaderLog, memory_file
 
@@ -77,7 +78,7 @@ def test_a_connection_without_descriptors_refuses_messages_that_announce_some(re
 
 def test_unannounced_descriptors_are_bounded_and_messages_with_them_are_read() -> None:
     log = ReaderLog()
-    fds = [memory_file(b"x") for _ in range(shm.MAX_WAITING + 1)]
+    fds = [memory_file(b"x") for _ in range(MAX_WAITING + 1)]
     assert [message.name for message in read(log, SMALL.format("a"), *fds)] == ["a"]
     assert [str(error) for error in log.floods] == ["more than 256 descriptors without the BLOBs they belong to"]
 

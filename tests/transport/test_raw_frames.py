@@ -22,8 +22,9 @@ from indifast.protocol.limits import Limits
 from indifast.protocol.message import ATTACHED, INLINE, RAW, Routable, opened
 from indifast.routing.cutting import LARGEST_PIECE
 from indifast.transport import incoming, rawframes, shm
-from indifast.transport.blobs import END_MARK, BlobContent, BlobMessage
+from indifast.transport.blobs import END_MARK, BlobContent, BlobMessage, routable
 from indifast.transport.rawframes import ACCEPTANCE, ACCEPTED, OFFER, OFFERED, Agreement, offer
+from tests.support.descriptors import arrived
 from tests.support.waiting import eventually
 from tests.transport.support import ReaderLog, memory_file
 
@@ -631,19 +632,21 @@ def driven_from_a_buffer(data: bytes) -> BlobMessage:
 def inline(data: bytes) -> BlobMessage:
     text = b"<setBLOBVector device='Cam' name='B' state='Ok'><oneBLOB name='m' size='%d' format='.x'>\n%b\n</oneBLOB>"
     (element,) = Tokenizer(relay=True).feed(text % (len(data), b64encode(data)) + b"</setBLOBVector>")
-    return BlobMessage.of(element, [])
+    return BlobMessage.of(element)
 
 
 def decoded(data: bytes) -> BlobMessage:
     text = b"<setBLOBVector device='Cam' name='B'><oneBLOB name='m' size='%d' format='.x' enclen='9'>%b</oneBLOB>"
     (element,) = Tokenizer().feed(text % (len(data), b64encode(data)) + b"</setBLOBVector>")
-    return BlobMessage.of(element, [])
+    return BlobMessage.of(element)
 
 
 def attached(data: bytes, fd: int | None = None, more: bytes = b"") -> BlobMessage:
     text = b"<setBLOBVector device='Cam' name='B'><oneBLOB name='m' size='%d' format='.x' attached='true'%b/>"
     (element,) = Tokenizer(relay=True).feed(text % (len(data), more) + b"</setBLOBVector>")
-    return BlobMessage.of(element, [memory_file(data) if fd is None else fd])
+    message = routable(element, arrived(memory_file(data) if fd is None else fd))
+    assert isinstance(message, BlobMessage)
+    return message
 
 
 def attached_with_an_empty_length(data: bytes) -> BlobMessage:

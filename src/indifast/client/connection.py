@@ -294,4 +294,4 @@ def writable(message: Routable) -> Routable:
     """Return a received message in a form that can be written again, including the BLOBs that came with it."""
     if isinstance(message, BlobMessage) or not message.blob:
         return message
-    return BlobMessage.of(message.element(), [])
+    return BlobMessage.of(message.element())

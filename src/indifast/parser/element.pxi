@@ -18,25 +18,46 @@ cdef class Element:
     @property
     def members(self) -> list[Member]:
         """Elements directly inside the root, as a new list on each access."""
-        cdef uint32_t i, depth = 0
-        cdef Member member
-        cdef const tz_token *t
+        cdef uint32_t i = 0
         cdef list members = []
-        for i in range(1, self.ntok):
-            t = &self.tok[i]
-            if t.kind == TK_START:
-                if depth == 0:
-                    member = Member.__new__(Member)
-                    member.element = self
-                    member.at = i
-                    member.tag = name_str(self.raw + t.a, t.alen)
-                    t = tz_name(self.tok, i, self.raw)
-                    member.name = "" if t == NULL else attr_str(self.raw, t)
-                    members.append(member)
-                depth += 1
-            elif t.kind == TK_END:
-                depth -= 1
+        while self.next_member(&i):
+            members.append(self.member(i))
         return members
+
+    cdef bint next_member(self, uint32_t *at) noexcept:
+        """Move on from the element at token `at`, which is inside the root, to the one after it.
+
+        Token 0, the root, stands for the place before the first one. False: there are no more.
+        """
+        cdef uint32_t i = at[0]
+        cdef uint32_t depth = 0
+        if i == 0:
+            i = 1
+        else:
+            while True:  # to the end of this one
+                if self.tok[i].kind == TK_START:
+                    depth += 1
+                elif self.tok[i].kind == TK_END:
+                    depth -= 1
+                i += 1
+                if depth == 0:
+                    break
+        while i < self.ntok:
+            if self.tok[i].kind == TK_START:
+                at[0] = i
+                return True
+            i += 1
+        return False
+
+    cdef Member member(self, uint32_t at):
+        """Return the element at token `at`."""
+        cdef Member member = Member.__new__(Member)
+        cdef const tz_token *name = tz_name(self.tok, at, self.raw)
+        member.element = self
+        member.at = at
+        member.tag = name_str(self.raw + self.tok[at].a, self.tok[at].alen)
+        member.name = "" if name == NULL else attr_str(self.raw, name)
+        return member
 
     @property
     def text(self) -> str:
@@ -89,20 +110,28 @@ cdef class Element:
         content = self.contents[self.tok[j].v]
         return None if content.empty() else content
 
-    cdef list carriers(self):
-        """Return the members with content, inline or attached."""
-        cdef Member member
-        cdef list found = []
-        if self.root == TZ_SET_BLOB or self.root == TZ_NEW_BLOB:
-            for member in self.members:
-                if self.content(member.at) is not None or member.attached:
-                    found.append(member)
-        return found
+    cdef bint one_blob(self, uint32_t at) noexcept:
+        """Return whether the element at token `at` is a oneBLOB."""
+        return self.tok[at].alen == 7 and memcmp(self.raw + self.tok[at].a, b"oneBLOB", 7) == 0
+
+    cdef bint beside(self, uint32_t at) noexcept:
+        """Return whether the element at token `at` announces content beside the message."""
+        return self.attached and self.one_blob(at) and tz_attached(self.tok, at, self.raw)
+
+    cdef bint next_carrier(self, uint32_t *at) except -1:
+        """Do the same as `next_member` with those that have content, inline or beside the message."""
+        if self.root != TZ_SET_BLOB and self.root != TZ_NEW_BLOB:
+            return False
+        while self.next_member(at):
+            if self.beside(at[0]) or self.content(at[0]) is not None:
+                return True
+        return False
 
     @property
     def blob(self) -> bool:
         """True if at least one BLOB member has content, inline or attached."""
-        return bool(self.carriers()) if self.contents is not None or self.attached else False
+        cdef uint32_t i = 0
+        return bool(self.next_carrier(&i)) if self.contents is not None or self.attached else False
 
     @property
     def growing(self) -> bool:
@@ -112,22 +141,58 @@ cdef class Element:
     @property
     def formats(self) -> tuple[str, ...]:
         """The `format` of each member with content."""
-        cdef Member member
+        cdef uint32_t i = 0
         cdef list formats = []
-        # A comprehension would release an item twice in Cython 3.3 if memory runs out.
-        for member in self.carriers():
-            item = member.format
-            formats.append(item)
+        while self.next_carrier(&i):
+            formats.append(self.format_at(i))
         return tuple(formats)
+
+    cdef str format_at(self, uint32_t at):
+        """Return the `format` of the element at token `at`."""
+        cdef const tz_token *t = tz_attr(self.tok, at, self.raw, "format", 6)
+        return "" if t == NULL else attr_str(self.raw, t)
 
     @property
     def carried(self) -> frozenset[str]:
         """The names of the members with content."""
-        cdef Member member
+        cdef uint32_t i = 0
+        cdef const tz_token *name
         cdef list names = []
-        for member in self.carriers():  # not a comprehension, as in `formats`
-            names.append(member.name)
+        while self.next_carrier(&i):
+            name = tz_name(self.tok, i, self.raw)
+            names.append("" if name == NULL else attr_str(self.raw, name))
         return frozenset(names)
+
+    @property
+    def announced(self) -> list[tuple[bool, int | None, int | None]]:
+        """What the members say to which descriptors belong, in document order.
+
+        For each: whether it announces content, and its `blob_size` and `blob_length`.
+        """
+        cdef uint32_t i = 0
+        cdef list found = []
+        if self.descriptors:
+            while self.next_member(&i):
+                if self.one_blob(i) and tz_descriptor(self.tok, i, self.raw):
+                    found.append((self.beside(i), self.size_at(i), self.length_at(i)))
+        return found
+
+    cdef object size_at(self, uint32_t at):
+        """Return the `blob_size` of the member at token `at`."""
+        cdef const tz_token *t = tz_attr(self.tok, at, self.raw, "size", 4)
+        return None if t == NULL else integer(self.raw + t.v, t.vlen)
+
+    cdef object length_at(self, uint32_t at):
+        """Return the `blob_length` of the member at token `at`."""
+        cdef int64_t length = self.stored_length(at)
+        return None if length < 0 else length
+
+    cdef int64_t stored_length(self, uint32_t at) noexcept:
+        """Do the same, with -1 for None."""
+        cdef const tz_token *t = tz_attr(self.tok, at, self.raw, "len", 3)
+        if t == NULL or t.vlen == 0:
+            t = tz_attr(self.tok, at, self.raw, "size", 4)
+        return -1 if t == NULL else tz_integer(self.raw + t.v, t.vlen)
 
     def envelope(self, int form, /) -> tuple[bytes, ...]:
         """Return the clean form without the content of BLOBs.
@@ -201,23 +266,34 @@ cdef class Element:
     @property
     def blobs(self) -> list[Member]:
         """Members with content, inline or attached, in document order."""
-        return self.carriers()
+        cdef uint32_t i = 0
+        cdef list found = []
+        while self.next_carrier(&i):
+            found.append(self.member(i))
+        return found
 
     @property
     def size(self) -> int:
         """Size of the inline form in bytes; an estimate if content is attached."""
-        cdef Member member
+        cdef uint32_t i = 0
         cdef Py_ssize_t size = 0
         if self._size == 0:
             if self.attached or self._inline() is None:
                 size = self.length
-                for member in self.carriers():
-                    size += (member.content_size() + 2) // 3 * 4
+                while self.next_carrier(&i):
+                    size += (self.content_size(i) + 2) // 3 * 4
             else:
                 for piece in self._pieces:
                     size += len(piece)
             self._size = size
         return self._size
+
+    cdef Py_ssize_t content_size(self, uint32_t at) except -1:
+        """Return how many bytes the member at token `at` carries, or says that it does."""
+        cdef Content content = self.content(at)
+        if content is not None:
+            return content.decoded()
+        return max(0, min(self.stored_length(at), 1 << 50))
 
     cdef tuple _inline(self):
         """Return the pieces of the inline form, or None if content was decoded or is attached."""
@@ -298,8 +374,7 @@ cdef class Member:
     @property
     def blob_size(self) -> int | None:
         """The `size` attribute; None if it is absent or not an integer."""
-        cdef const tz_token *t = tz_attr(self.element.tok, self.at, self.element.raw, "size", 4)
-        return None if t == NULL else integer(self.element.raw + t.v, t.vlen)
+        return self.element.size_at(self.at)
 
     @property
     def blob_length(self) -> int | None:
@@ -307,17 +382,12 @@ cdef class Member:
 
         None if this is not a non-negative integer.
         """
-        cdef const tz_token *t = tz_attr(self.element.tok, self.at, self.element.raw, "len", 3)
-        cdef int64_t length
-        if t == NULL or t.vlen == 0:
-            t = tz_attr(self.element.tok, self.at, self.element.raw, "size", 4)
-        length = -1 if t == NULL else tz_integer(self.element.raw + t.v, t.vlen)
-        return None if length < 0 else length
+        return self.element.length_at(self.at)
 
     @property
     def format(self) -> str:
         """The `format` attribute; "" if absent."""
-        return <str>self.attrs.get("format", "")
+        return self.element.format_at(self.at)
 
     @property
     def attached(self) -> bool:
@@ -325,8 +395,7 @@ cdef class Member:
 
         That is attached='true' or attached='raw', and a size above 0.
         """
-        return bool(self.element.attached and self.tag == "oneBLOB"
-                    and tz_attached(self.element.tok, self.at, self.element.raw))
+        return bool(self.element.beside(self.at))
 
     @property
     def descriptor(self) -> bool:
@@ -339,13 +408,6 @@ cdef class Member:
         """True if the content of the member follows the message as raw bytes: attached='raw'."""
         return bool(self.element.raws and self.tag == "oneBLOB"
                     and tz_raw(self.element.tok, self.at, self.element.raw))
-
-    cdef Py_ssize_t content_size(self):
-        cdef Content content = self.element.content(self.at)
-        if content is not None:
-            return content.decoded()
-        length = self.blob_length
-        return 0 if length is None else min(length, 1 << 50)
 
     def __repr__(self) -> str:
         return f"<Member {self.tag} {self.attrs!r}>"

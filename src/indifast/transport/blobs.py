@@ -17,13 +17,13 @@ from indifast.protocol.complaints import Complaints
 from indifast.protocol.escape import for_log
 from indifast.protocol.limits import unbounded
 from indifast.protocol.message import ATTACHED, INLINE, RAW, Buffer, Form, Opened, Routable
-from indifast.transport import shm
 from indifast.transport.contents import BLOCK, Content, Encoded, File, Memory, Pieces, Text, decoded, slices
 from indifast.transport.packing import PackedContents, pack
-from indifast.transport.shm import DescriptorError, DescriptorQueue
+from indifast.transport.shm import DescriptorError
 
 if TYPE_CHECKING:
     from indifast._parser import Element, Member
+    from indifast.transport.descriptors import DescriptorQueue
 
 _complaints = Complaints(logging.getLogger(__name__))
 
@@ -84,11 +84,12 @@ class BlobMessage:
         carried: frozenset[str],
         contents: Sequence[Content],
         envelope: Callable[[Form], Sequence[bytes]],
+        size: int | None = None,
     ) -> None:
         """Make a message from its parts; used by `from_members` and `of`.
 
         `envelope(INLINE)` returns the pieces of XML around the contents, the others the XML of the attached form and of
-        the raw form.
+        the raw form. `size` is that of the inline form, if it is known.
         """
         self.tag = tag
         self.device = device
@@ -96,7 +97,7 @@ class BlobMessage:
         self.formats = formats
         self.carried = carried
         lengths = [content.length for content in contents]
-        self.size = 256 + sum([100 + encoded_length(length) for length in lengths])
+        self.size = 256 + sum([100 + encoded_length(length) for length in lengths]) if size is None else size
         self._length = sum(lengths)
         self._contents: Sequence[Content] = contents
         self._envelope = envelope
@@ -157,38 +158,28 @@ class BlobMessage:
         return cls(tag, device, name, formats, carried, contents, envelope)
 
     @classmethod
-    def of(cls, element: Element, fds: list[int], raws: Iterable[Sequence[Buffer]] = ()) -> BlobMessage:
+    def of(cls, element: Element, files: Sequence[File] = (), raws: Iterable[Sequence[Buffer]] = ()) -> BlobMessage:
         """Make a message from a received element.
 
         Args:
             element: The element.
-            fds: The descriptors that came with it. Those that the message has taken over are replaced with -1 in this
-                list.
+            files: The files whose descriptors came with it.
             raws: The contents that came as raw bytes, in pieces.
-
-        Raises:
-            DescriptorError: A descriptor does not match what the element says.
         """
-        contents: list[Content] = []
-        taken = 0
-        members = element.blobs
-        raw = iter(raws)
-        for member in members:
-            if not member.attached:
-                contents.append(Text(member) if member.slices else decoded(member))
-                continue
-            if member.raw:
-                contents.append(Pieces(next(raw), member.blob_size or 0))
-                continue
-            file = File(*shm.announced(member))
-            file.fd, fds[taken] = fds[taken], -1
-            taken += 1
-            file.inspect()
-            contents.append(file)
-        formats = tuple([member.format for member in members])
-        carried = frozenset([member.name for member in members])
-        message = cls(element.tag, element.device, element.name, formats, carried, contents, element.envelope)
-        message.size = element.size
+        formats = element.formats
+        contents: Sequence[Content] = files
+        if len(files) < len(formats):
+            contents = _gathered(element, files, raws)
+        message = cls(
+            element.tag,
+            element.device,
+            element.name,
+            formats,
+            element.carried,
+            contents,
+            element.envelope,
+            element.size,
+        )
         message._element = element
         if not element.attached:
             message._made[INLINE] = element.parts(INLINE)
@@ -458,16 +449,28 @@ def routable(
         DescriptorError: There are too few descriptors, or one does not match what the element says. (A libindi server
             closes the connection in this case.)
     """
+    files: Sequence[File] = ()
     if element.descriptors and descriptors is not None:
-        fds = descriptors.take(element)
+        files = descriptors.take(element)
     elif element.attached:
         raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
-    if element.attached:
-        try:
-            message = BlobMessage.of(element, fds)
-        except BaseException:
-            shm.close_all(fds)
-            raise
+    if not (files or element.blob):
+        return element
+    message = BlobMessage.of(element, files)
+    if files:
         message.on_fault = on_fault
-        return message
-    return BlobMessage.of(element, []) if element.blob else element
+    return message
+
+
+def _gathered(element: Element, files: Iterable[File], raws: Iterable[Sequence[Buffer]]) -> list[Content]:
+    """Return the contents of an element, some of which came inline, or as raw bytes."""
+    file, raw = iter(files), iter(raws)
+    contents: list[Content] = []
+    for member in element.blobs:
+        if not member.attached:
+            contents.append(Text(member) if member.slices else decoded(member))
+        elif member.raw:
+            contents.append(Pieces(next(raw), member.blob_size or 0))
+        else:
+            contents.append(next(file))
+    return contents

@@ -104,16 +104,18 @@ class Memory(_InMemory):
 class File:
     """Content in a file, ours or a peer's.
 
-    The creator sets `fd`, which is closed with the object, and then calls `inspect`. The object exists before its
-    descriptor, so that no descriptor is left open if memory runs out.
+    The creator sets `fd`, which is closed with the object, and then calls `inspect`, or sets `holds` and calls
+    `measure`. The object exists before its descriptor, so that no descriptor is left open if memory runs out.
     """
 
-    __slots__ = ("fd", "length", "shared", "size")
+    __slots__ = ("fd", "holds", "length", "shared", "size")
 
     def __init__(self, length: int, size: int) -> None:
         self.fd = -1
         self.length = length
         self.size = size
+        self.holds = 0
+        """The bytes of the whole file when it was last looked at."""
         self.shared = False
 
     def inspect(self) -> None:
@@ -122,7 +124,13 @@ class File:
         Raises:
             DescriptorError: The file is too short for the content.
         """
-        self.shared = shm.check(self.fd, self.length) >= self.size
+        self.holds = shm.size_of(self.fd)
+        self.measure()
+
+    def measure(self) -> None:
+        """Do the same after somebody else has looked at the file."""
+        shm.check_size(self.holds, self.length)
+        self.shared = self.holds >= self.size
 
     def check(self) -> None:
         """Raise DescriptorError if the sender has truncated the file since it arrived."""

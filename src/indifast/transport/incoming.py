@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from indifast._parser import Tokenizer
 from indifast.transport.blobs import BlobMessage, routable
+from indifast.transport.descriptors import DescriptorQueue
 from indifast.transport.rawframes import NOT_AGREED, Agreement, RawFrames, agreement
-from indifast.transport.shm import DescriptorError, DescriptorQueue, close_all
+from indifast.transport.shm import DescriptorError, close_all
 
 if TYPE_CHECKING:
     from indifast._parser import Element

@@ -304,7 +304,7 @@ class RawFrames:
             self._in_pieces, self._piece = False, 0
             if frame.pieces is not None:
                 try:
-                    found.append(BlobMessage.of(frame.element, [], frame.contents()))
+                    found.append(BlobMessage.of(frame.element, raws=frame.contents()))
                 except MemoryError as error:
                     self._on_refuse(frame.element, error)
         return start

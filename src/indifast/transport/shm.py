@@ -6,21 +6,12 @@ import fcntl
 import mmap
 import os
 import stat
-from collections import deque
-from collections.abc import Iterable, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from indifast.protocol.message import Buffer
 
-if TYPE_CHECKING:
-    from indifast._parser import Element, Member, Tokenizer
-
 ROUNDING = 1 << 20
 """Bytes. The size of a shared file is a multiple of this, as in libindi."""
-
-MAX_WAITING = 256
-"""The number of descriptors that a peer may send ahead of the elements that they belong to."""
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _F_SEAL_FUTURE_WRITE = 0x10  # Linux 5.1; F_SEAL_WRITE would break libindi's shared mapping on kernels before 6.7
@@ -99,20 +90,18 @@ def reopen_read_only(fd: int) -> int:
         return os.dup(fd)
 
 
-def announced(member: Member) -> tuple[int, int]:
-    """Return how many bytes of an attached BLOB are stored, and its announced size.
+def check_announced(size: int | None, length: int | None) -> None:
+    """Check the `blob_size` and the `blob_length` that a message announces for a descriptor.
 
     Raises:
-        DescriptorError: A size is missing, not a number, or impossible.
+        DescriptorError: One is missing, not a number, or impossible.
     """
-    size, length = member.blob_size, member.blob_length
     if size is None:
         raise DescriptorError("an attached BLOB without a valid size")
     if length is None:
         raise DescriptorError("an attached BLOB without a valid len")
     if not (0 <= length < LARGEST and 0 <= size < LARGEST):
         raise DescriptorError(f"an attached BLOB of impossible size ({length} of {size} bytes)")
-    return length, size
 
 
 def check_received(fd: int) -> int:
@@ -133,16 +122,24 @@ def check_received(fd: int) -> int:
     return status.st_size
 
 
-def check(fd: int, length: int) -> int:
-    """Return the size of a file that should hold at least `length` bytes.
+def size_of(fd: int) -> int:
+    """Return the size of a file."""
+    return os.fstat(fd).st_size
+
+
+def check_size(size: int, length: int) -> None:
+    """Check the size of a file that should hold at least `length` bytes.
 
     Raises:
         DescriptorError: The file is shorter, perhaps because it has been truncated.
     """
-    size = os.fstat(fd).st_size
     if size < length:
         raise DescriptorError(f"the file of a BLOB holds {size} bytes instead of {length}")
-    return size
+
+
+def check(fd: int, length: int) -> None:
+    """Do the same with a file whose size is not known."""
+    check_size(size_of(fd), length)
 
 
 def is_frozen(fd: int, length: int) -> bool:
@@ -217,140 +214,3 @@ def close_all(fds: Iterable[int]) -> None:
             os.close(fd)
         except OSError:
             pass
-
-
-class DescriptorQueue:
-    """Received descriptors that wait for their elements. The nth announced BLOB of a connection gets the nth one.
-
-    For each read, `put` the descriptors that came with it, feed the tokenizer, call `settle`, and `take` the
-    descriptors of each element that announces BLOBs. A peer sends the descriptors of a message with its first bytes, so
-    if no element is unfinished, no more descriptors can arrive for earlier elements.
-
-    Sparse files cost the sender nothing, but cost much memory to encode, so their size is limited.
-
-    Args:
-        tokenizer: The tokenizer of the connection.
-        blob: The maximum size of one BLOB in bytes.
-        message: The maximum size of all BLOBs of one message together; None for no limit.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, blob: int, message: int | None = None) -> None:
-        self._tokenizer = tokenizer
-        self._blob = blob
-        self._message = message
-        self._waiting: deque[int] = deque()
-        self._skipped_bytes = tokenizer.skipped_bytes
-        self._lost = tokenizer.lost_attached
-        self._mixed = False  # the owners of the descriptors of this read are unknown
-        self._unsure = False  # so are those of descriptors that arrive until the unfinished element is complete
-        # Whether BLOBs of size 0 have come with descriptors as well; None if not known yet.
-        self._empty_bring: bool | None = None
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def put(self, fds: Sequence[int]) -> None:
-        """Take ownership of `fds`.
-
-        Raises:
-            DescriptorError: More descriptors are waiting than any sensible peer sends ahead.
-        """
-        try:
-            self._waiting += fds
-        except MemoryError:
-            close_all(fd for fd in fds if fd not in self._waiting)
-            raise
-        if len(self._waiting) > MAX_WAITING:
-            self.close()
-            self._unsure = True
-            raise DescriptorError(f"more than {MAX_WAITING} descriptors without the BLOBs they belong to")
-
-    def settle(self, elements: Sequence[Element]) -> None:
-        """Prevent the descriptors of skipped messages from being taken by the next message.
-
-        How many descriptors belonged to a skipped message is unknown, because it may have been damaged before it
-        announced them all. So all descriptors are closed unless they are exactly those of the complete elements. If
-        some of these may have belonged to a skipped message, `take` fails for the complete elements.
-        """
-        waiting, with_empty = len(self._waiting), sum([element.descriptors for element in elements])
-        if waiting:
-            self._empty_bring = waiting >= with_empty
-        skipped_bytes = self._tokenizer.skipped_bytes
-        if skipped_bytes == self._skipped_bytes and not self._unsure:
-            self._mixed = False
-            return
-        lost = self._tokenizer.lost_attached - self._lost
-        self._skipped_bytes = skipped_bytes
-        self._lost += lost
-        unfinished = self._tokenizer.held > 0
-        announced = sum(element.attached for element in elements)
-        if self._unsure:
-            self._mixed, self._unsure = True, unfinished
-        else:
-            self._mixed = waiting not in (announced, with_empty) or lost > 0
-            self._unsure = self._mixed and unfinished and (announced > 0 or waiting > lost)
-        if self._mixed:
-            self.close()
-
-    def take(self, element: Element) -> list[int]:
-        """Return the descriptors of an element, one for each BLOB whose content it announces.
-
-        They then belong to the caller. A BLOB of size 0 announces no content, but libindi's servers send a descriptor
-        for it anyway, which is closed. Other peers may not: if a read brings fewer descriptors than its elements have
-        BLOBs, none of them belong to BLOBs of size 0.
-
-        Raises:
-            DescriptorError: There are too few descriptors, they may belong to another message, or the peer may not send
-                them. They are closed.
-            BlobTooLarge: They contain more than the limit. They are closed.
-            MemoryError: There is not enough memory. All waiting descriptors are closed.
-        """
-        if self._mixed:
-            if not element.attached:
-                return []
-            raise DescriptorError("its descriptors can't be told apart from those of a damaged message")
-        try:
-            return self._take(element)
-        except MemoryError:
-            self._mixed = self._unsure = True  # any that remain do not belong to the next message
-            self.close()
-            raise
-
-    def _take(self, element: Element) -> list[int]:
-        members = [member for member in element.members if member.descriptor]
-        if len(self._waiting) < len(members) or self._empty_bring is False:
-            members = [member for member in members if member.attached]
-        found = list(islice(self._waiting, len(members)))
-        taken = [fd for member, fd in zip(members, found, strict=False) if member.attached]
-        try:
-            if len(found) < len(members):
-                raise DescriptorError(f"{len(members)} attached BLOBs came with {len(found)} descriptors")
-            self._check(members, found)
-        except BaseException:
-            taken.clear()
-            raise
-        finally:  # an earlier exception leaves them in the queue
-            for fd in found:
-                self._waiting.popleft()
-                if fd not in taken:
-                    close_all((fd,))
-        return taken
-
-    def _check(self, members: Sequence[Member], fds: Sequence[int]) -> None:
-        total = 0
-        for member, fd in zip(members, fds, strict=True):
-            if not member.attached:
-                if member.blob_size is None or member.blob_size < 0:
-                    raise DescriptorError("an attached BLOB without a valid size")
-                continue
-            length = min(check_received(fd), announced(member)[0])  # what the receivers get
-            if length > self._blob:
-                raise BlobTooLarge(f"a BLOB of {length} bytes, more than {self._blob}")
-            total += length
-        if self._message is not None and total > self._message:
-            raise BlobTooLarge(f"BLOBs of {total} bytes in all, more than {self._message}")
-
-    def close(self) -> None:
-        """Close all waiting descriptors."""
-        close_all(self._waiting)
-        self._waiting.clear()
