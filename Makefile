@@ -54,7 +54,7 @@ lint: build tools
 	$(BIN)/lint-imports --no-logo --no-cache pyproject.toml .importlinter-external.toml
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --concise --allowlist tests/typing/stubtest-allowlist.txt --ignore-unused-allowlist \
-	    indifast._base64 indifast._parser indifast._senders
+	    indifast._base64 indifast._descriptors indifast._parser indifast._senders
 	$(BIN)/basedpyright
 
 # The documentation as a site, in build/docs: open build/docs/index.html. Every warning is an error.

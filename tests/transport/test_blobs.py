@@ -487,10 +487,10 @@ def test_files_are_shared_where_the_system_knows_fewer_seals(monkeypatch):
 
 @pytest.mark.usefixtures("no_fd_left_open")
 def test_files_are_shared_without_proc(monkeypatch):
-    def refuse(path, *_):
-        raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+    def refuse(fd):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
-    monkeypatch.setattr(shm, "os", SimpleNamespace(**{**vars(os), "open": refuse}))
+    monkeypatch.setattr(shm, "reopen", refuse)
     fd = shm.share(SMALL)
     assert os.pread(fd, len(SMALL), 0) == SMALL
     with pytest.raises(PermissionError):

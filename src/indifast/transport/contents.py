@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from indifast._base64 import Decoder, decode, encode, encode_into, encoded_length
+from indifast._descriptors import Descriptor, size_of
 from indifast._parser import BlockPool
 from indifast.protocol.message import Buffer
 from indifast.transport import shm
@@ -101,17 +101,15 @@ class Memory(_InMemory):
         return isinstance(self.data.obj, bytes)
 
 
-class File:
+class File(Descriptor):
     """Content in a file, ours or a peer's.
 
-    The creator sets `fd`, which is closed with the object, and then calls `inspect`, or sets `holds` and calls
-    `measure`. The object exists before its descriptor, so that no descriptor is left open if memory runs out.
+    The creator sets `fd`, and then calls `inspect`, or sets `holds` and calls `measure`.
     """
 
-    __slots__ = ("fd", "holds", "length", "shared", "size")
+    __slots__ = ("holds", "length", "shared", "size")
 
     def __init__(self, length: int, size: int) -> None:
-        self.fd = -1
         self.length = length
         self.size = size
         self.holds = 0
@@ -124,7 +122,7 @@ class File:
         Raises:
             DescriptorError: The file is too short for the content.
         """
-        self.holds = shm.size_of(self.fd)
+        self.holds = size_of(self.fd)
         self.measure()
 
     def measure(self) -> None:
@@ -159,10 +157,6 @@ class File:
     def view(self) -> memoryview:
         """Return the content in the sender's own pages, for receivers that trust the sender."""
         return shm.view(self.fd, self.length)
-
-    def __del__(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)  # nothing else: there may be no memory for it
 
 
 class Encoded(_InMemory):

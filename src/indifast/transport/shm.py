@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import stat
 from collections.abc import Iterable
 
+from indifast._descriptors import NO_FILE, UNREADABLE, size_if_readable, size_of
+from indifast._descriptors import reopen_read_only as reopen
 from indifast.protocol.message import Buffer
 
 ROUNDING = 1 << 20
@@ -85,7 +86,7 @@ def reopen_read_only(fd: int) -> int:
     Without /proc, the new descriptor has the same access as `fd`.
     """
     try:
-        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        return reopen(fd)
     except OSError:
         return os.dup(fd)
 
@@ -113,18 +114,12 @@ def check_received(fd: int) -> int:
     Raises:
         DescriptorError: The descriptor is not a regular file, or the peer itself may not read it.
     """
-    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    if flags & os.O_PATH or flags & os.O_ACCMODE not in (os.O_RDONLY, os.O_RDWR):  # O_PATH has the mode of O_RDONLY
+    size = size_if_readable(fd)
+    if size == UNREADABLE:
         raise DescriptorError("the descriptor of a BLOB is not open for reading")
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
+    if size == NO_FILE:
         raise DescriptorError("the descriptor of a BLOB is not a regular file")
-    return status.st_size
-
-
-def size_of(fd: int) -> int:
-    """Return the size of a file."""
-    return os.fstat(fd).st_size
+    return size
 
 
 def check_size(size: int, length: int) -> None:
