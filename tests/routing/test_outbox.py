@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from indifast.protocol.limits import DEFAULT_LIMITS
-from indifast.protocol.message import INLINE, RAW, Form, Instruction
+from indifast.protocol.message import ATTACHED, INLINE, RAW, Form, Instruction
 from indifast.protocol.wire import get_properties
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.clientqueue import Outbox
@@ -79,6 +79,27 @@ def test_take_observes_its_bounds() -> None:
     parts, _ = box.take(100_000, 1024)
     assert sum(map(len, parts)) < 140_000
     assert len(drain(box)) == 2_000_000
+
+
+@pytest.mark.parametrize("box", [Outbox(LIMITS), ByteQueue(), DriverOutbox()], ids=lambda box: type(box).__name__)
+@pytest.mark.parametrize("written", [0, 4, 6, None], ids=["nothing", "a piece", "more than a piece", "all"])
+def test_messages_that_come_while_a_single_frame_is_written(box: ByteQueue, written: int | None) -> None:
+    end = b"\n" if isinstance(box, DriverOutbox) else b""
+    begun: list[bool] = []
+    alone = frame(size=12, pieces=3, fds=(7, 8))
+    box.form = ATTACHED
+    box.append(alone, 0.0, lambda: begun.append(True))
+    parts, fds = box.take(1 << 20, 1024)
+    assert b"".join(map(bytes, parts)) == b"f" * 12 + end and fds == (7, 8)
+    box.append(small(data=b"<later/>"), 0.0)
+    box.expedite(small(data=b"<urgent/>"), 0.0)
+    out = b"".join(map(bytes, parts))[:written]
+    box.sent(len(out), 0.0)
+    assert bool(begun) == (written != 0)
+    out += drain(box)
+    first, second = (b"<urgent/>", b"f" * 12) if written == 0 else (b"f" * 12, b"<urgent/>")
+    assert out == first + end + second + end + b"<later/>" + end
+    assert box.queued == box.messages == 0 and not box.pending and begun == [True]
 
 
 def test_nothing_is_removed_until_it_is_sent() -> None:

@@ -253,6 +253,36 @@ def test_a_starting_driver_is_asked() -> None:
     assert world.heard("driver") == ["getProperties"]
 
 
+def test_who_gets_frames_follows_every_change() -> None:
+    """The receivers of one frame are remembered for the next one."""
+    world = World()
+    world.driver("driver", "D")
+    for label in ("a", "b"):
+        world.client(label)
+    world.driver("snooper")
+
+    def after(label: str, xml: str) -> set[str]:
+        world.say(label, xml)
+        return who(world, blob("D"))
+
+    assert who(world, blob("D")) == set()
+    assert after("a", "<enableBLOB device='D'>Also</enableBLOB>") == {"a"}
+    assert who(world, blob("D", "OTHER")) == {"a"}
+    assert after("b", "<enableBLOB device='D' name='B'>Only</enableBLOB>") == {"a", "b"}
+    assert who(world, blob("D", "OTHER")) == {"a"}
+    assert after("snooper", "<getProperties version='1.7' device='D' name='B'/>") == {"a", "b"}
+    assert after("snooper", "<enableBLOB device='D' name='B'>Also</enableBLOB>") == {"a", "b", "snooper"}
+    assert after("a", "<enableBLOB device='D'>Never</enableBLOB>") == {"b", "snooper"}
+    world.router.detach(world.peers["b"], world.now)
+    assert who(world, blob("D")) == {"snooper"}
+    world.client("c")
+    assert after("c", "<enableBLOB device='D'>Also</enableBLOB>") == {"c", "snooper"}
+    gone = weakref.ref(world.peers["c"])
+    world.router.detach(world.peers.pop("c"), world.now)
+    gc.collect()
+    assert gone() is None, "it is not remembered as a receiver"
+
+
 # BLOBs: the enableBLOB table
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import cast
 
-from indifast.protocol.message import RAW, Buffer, Instruction, Routable
+from indifast.protocol.message import ATTACHED, RAW, Buffer, Instruction, Routable
 from indifast.routing.backlog import Backlog
 from indifast.routing.cutting import LARGEST_PIECE, TURN, Cut, PackedCut, Piece
 from indifast.routing.dropnotes import DropNote
@@ -66,7 +66,10 @@ class ByteQueue(Backlog):
         if not self._remaining and self._growing is None:
             if len(self._items) == 1 and not (self._urgent or self._bypass.messages or self._cut is not None):
                 only = self._items[0]
-                if not isinstance(only, Frame) and only.size <= JOIN:
+                if isinstance(only, Frame):
+                    if only.form == ATTACHED and (parts := only.parts()) and (fds := only.fds()):
+                        return self._offer_files(only, parts), fds
+                elif only.size <= JOIN:
                     return self._offer_only(only), ()
             if self._cut is None:
                 self._skip_empty()
@@ -174,6 +177,16 @@ class ByteQueue(Backlog):
         piece = parts[0] if len(parts) == 1 and not self._terminator else b"".join((*parts, self._terminator))
         self._offer.alone = message
         self._offer.total = len(piece)
+        return [piece]
+
+    def _offer_files(self, frame: Frame, parts: Sequence[Buffer]) -> list[Buffer]:
+        """Offer a frame whose content is in files, and which is alone in the queue: the usual case on a Unix socket."""
+        offer = self._offer
+        piece = parts[0] if len(parts) == 1 and not self._terminator else b"".join((*parts, self._terminator))
+        offer.total = len(piece)
+        offer.messages.append(frame)
+        offer.sizes.append(offer.total)
+        offer.frames = frame.offered = True
         return [piece]
 
     def _offer_small(self, waiting: Iterator[Routable | Frame], pieces: Pieces) -> Frame | None:

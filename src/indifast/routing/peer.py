@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import Enum
 from itertools import count
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from indifast.protocol.message import Routable
 from indifast.protocol.vocabulary import ALSO, NEVER
@@ -22,8 +22,12 @@ from indifast.routing.requests import Requests
 RouteKey: TypeAlias = tuple[str, str | None, str | None]
 """Tag, device, name."""
 
-Append: TypeAlias = Callable[[Routable, float], None]
-"""Puts a message into the queue of a receiver."""
+
+class Append(Protocol):
+    """Puts a message into the queue of a receiver."""
+
+    def __call__(self, message: Routable, now: float, begun: Callable[[], None] | None = None, /) -> None: ...
+
 
 _MAX_TOLD = 5000  # properties per peer whose messages are counted
 

@@ -346,14 +346,16 @@ class Router:
             self._refuse(peer, "BLOB not enabled", message.device, "a BLOB over a link without blob_enable", now)
             return
         pace: Pace | None = None
-        for reader, append in self._receivers(peer, message):
+        begin: Callable[[], None] | None = None
+        for reader, append in self._routes.of_frame(peer, message, self._receivers):
             if reader.kind is Kind.DRIVER:
                 append(message, now)
                 reader.note((message.device, message.name))
                 continue
             if pace is None:
                 pace = Pace(message.size, peer.pace)
-            reader.inlet.append(message, now, pace.begin)
+                begin = pace.begin
+            append(message, now, begin)
         if pace is not None:
             if peer.pace is not None:
                 peer.pace.before = None  # two are enough

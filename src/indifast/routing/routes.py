@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from indifast.protocol.message import Routable
 from indifast.routing.clientqueue import Outbox
@@ -11,6 +11,7 @@ from indifast.routing.frames import Property
 from indifast.routing.peer import Append, Peer, Peers, Route, RouteKey
 
 _MAX_ROUTES = 20_000  # kinds of message remembered per peer
+_MAX_FRAMES = 256  # properties with frames, of all peers, whose receivers are remembered
 _SMALL_BACKLOG = 1 << 20  # bytes of messages without BLOBs at which a reader counts as outrun
 
 
@@ -24,6 +25,8 @@ class Routes:
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
         self._passed: Counter[Property] = Counter()
+        self._frames: dict[tuple[Peer, str | None, str | None], Sequence[tuple[Peer, Append]]] = {}
+        self._frames_version = -1
 
     def renew(self, peer: Peer, message: Routable, receivers: Iterable[tuple[Peer, Append]]) -> Route:
         """Let messages like this one go to these receivers from now on, and return their route."""
@@ -41,11 +44,25 @@ class Routes:
         route.version = self._peers.version
         return route
 
+    def of_frame(
+        self, peer: Peer, message: Routable, find: Callable[[Peer, Routable], Iterable[tuple[Peer, Append]]]
+    ) -> Sequence[tuple[Peer, Append]]:
+        """Return who gets the frames of a property. `find` is asked only if anything has changed since the last one."""
+        if self._frames_version != self._peers.version or len(self._frames) >= _MAX_FRAMES:
+            self._frames.clear()
+            self._frames_version = self._peers.version
+        key = peer, message.device, message.name
+        receivers = self._frames.get(key)
+        if receivers is None:
+            receivers = self._frames[key] = tuple(find(peer, message))
+        return receivers
+
     def forget(self, peer: Peer) -> None:
         """Forget the routes of a peer. They are found again when they are needed."""
         for key, route in peer.routes.items():
             self._add_up(key, route)
         peer.routes.clear()
+        self._frames.clear()  # the peer may be among the receivers, and be gone for good
 
     def traffic(self) -> Counter[Property]:
         """Return how many updates without BLOB content were passed on, by property. Brings `Peer.told` up to date."""
