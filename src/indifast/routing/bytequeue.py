@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import cast
 
-from indifast.protocol.message import ATTACHED, RAW, Buffer, Instruction, Routable
+from indifast.protocol.message import RAW, Buffer, Instruction, Routable
 from indifast.routing.backlog import Backlog
 from indifast.routing.cutting import LARGEST_PIECE, TURN, Cut, PackedCut, Piece
 from indifast.routing.dropnotes import DropNote
 from indifast.routing.frames import Frame
 from indifast.routing.offer import JOIN, Offer, Pieces
 from indifast.routing.queuelistener import NOBODY, QueueListener
+
+_FEW = 64  # pieces of a frame that need not be copied together
 
 
 class ByteQueue(Backlog):
@@ -67,8 +69,9 @@ class ByteQueue(Backlog):
             if len(self._items) == 1 and not (self._urgent or self._bypass.messages or self._cut is not None):
                 only = self._items[0]
                 if isinstance(only, Frame):
-                    if only.form == ATTACHED and (parts := only.parts()) and (fds := only.fds()):
-                        return self._offer_files(only, parts), fds
+                    offered = self._offer_frame_only(only, max_bytes, min(max_parts, _FEW))
+                    if offered is not None:
+                        return offered
                 elif only.size <= JOIN:
                     return self._offer_only(only), ()
             if self._cut is None:
@@ -179,15 +182,27 @@ class ByteQueue(Backlog):
         self._offer.total = len(piece)
         return [piece]
 
-    def _offer_files(self, frame: Frame, parts: Sequence[Buffer]) -> list[Buffer]:
-        """Offer a frame whose content is in files, and which is alone in the queue: the usual case on a Unix socket."""
+    def _offer_frame_only(
+        self, frame: Frame, max_bytes: int, max_parts: int
+    ) -> tuple[list[Buffer], Sequence[int]] | None:
+        """Offer a frame that is alone in the queue, in its own pieces. This shortcut suits clients that keep up.
+
+        Returns:
+            What `take` returns; None if the frame is not ready, too large, or to be cut, and needs more than this.
+        """
+        parts = frame.parts()
+        if not parts or len(parts) >= max_parts or frame.growing() or (frame.form == RAW and self.piece):
+            return None
+        out = [*parts, self._terminator] if self._terminator else list(parts)
+        total = sum(map(len, out))
+        if total > max_bytes:
+            return None
         offer = self._offer
-        piece = parts[0] if len(parts) == 1 and not self._terminator else b"".join((*parts, self._terminator))
-        offer.total = len(piece)
+        offer.total = total
         offer.messages.append(frame)
-        offer.sizes.append(offer.total)
+        offer.sizes.append(total)
         offer.frames = frame.offered = True
-        return [piece]
+        return out, frame.fds()
 
     def _offer_small(self, waiting: Iterator[Routable | Frame], pieces: Pieces) -> Frame | None:
         """Offer messages without content up to a frame, and return the frame.
