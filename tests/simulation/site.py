@@ -470,7 +470,7 @@ class Site:
             },
             "indifast.transport.incoming": {"time": clock},
             "indifast.transport.blobs": {"time": clock, "threading": SimpleNamespace(Lock=JobLock)},
-            "indifast.transport.stream": {"time": clock, "_read_buffer": None},
+            "indifast.transport.stream": {"time": clock, "_read_buffers": None},
             "indifast.driver.streamlink": {"time": clock},
             "indifast.protocol.timestamps": {"timestamp_text": lambda *args: f"t{self.now:.6f}"},
         }

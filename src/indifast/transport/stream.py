@@ -111,7 +111,7 @@ class Queue(Protocol):
         ...
 
 
-class _ReadBuffer(threading.local):
+class _ReadBuffer:
     """The receive block that all streams of a thread fill in turn.
 
     The space that one read leaves free is used by the next read of any stream, so idle streams hold no memory, and a
@@ -223,15 +223,22 @@ def hang_up_probe(loop: asyncio.AbstractEventLoop, fd: int) -> Callable[[int], o
     return probe.poll
 
 
-_read_buffer: _ReadBuffer | None = None
+class _ReadBuffers(threading.local):
+    """Gives each thread its own buffer. Streams keep theirs, because finding it takes longer than reading a message."""
+
+    def __init__(self) -> None:
+        self.own = _ReadBuffer()
+
+
+_read_buffers: _ReadBuffers | None = None
 
 
 def read_buffer() -> _ReadBuffer:
-    """Return the receive buffers of this process: one object, with a separate buffer for each thread."""
-    global _read_buffer
-    if _read_buffer is None:
-        _read_buffer = _ReadBuffer()
-    return _read_buffer
+    """Return the receive buffer of this thread."""
+    global _read_buffers
+    if _read_buffers is None:
+        _read_buffers = _ReadBuffers()
+    return _read_buffers.own
 
 
 class Life(Enum):
