@@ -427,3 +427,101 @@ def test_call_at_end_runs_after_all_ready_descriptors_and_before_the_next_iterat
     numbers = [0, 1, 2]
     assert calls == ["outside", *(f"{what} {number}" for what in ("read", "end", "soon") for number in numbers)]
     assert [type(each) for each in failures] == [ZeroDivisionError]
+
+
+def echo_itself(
+    loop: asyncio.AbstractEventLoop, pair: tuple[socket.socket, socket.socket], heard: Callable[[], object]
+) -> None:
+    """Keep a descriptor ready for ever, and call `heard` for each time that the loop reports it."""
+    ours, theirs = pair
+
+    def read() -> None:
+        ours.recv(10)
+        theirs.send(b"x")
+        heard()
+
+    loop.add_reader(ours, read)
+    theirs.send(b"x")
+
+
+def test_timers_and_other_callbacks_have_their_turn_while_descriptors_are_always_ready(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        echo_itself(loop, pair, lambda: None)
+        await asyncio.sleep(0.01)
+        await asyncio.to_thread(loop.call_soon_threadsafe, lambda: None)
+        soon = loop.create_future()
+        loop.remove_reader(pair[0])
+        echo_itself(loop, pair, lambda: soon.done() or loop.call_soon(lambda: soon.done() or soon.set_result(None)))
+        await soon
+        loop.remove_reader(pair[0])
+
+    run(main)
+
+
+def test_a_reader_can_stop_the_loop(pair: tuple[socket.socket, socket.socket]) -> None:
+    loop = EventLoop()
+    try:
+        calls: list[int] = []
+
+        def heard() -> None:
+            calls.append(1)
+            if len(calls) == 3:
+                loop.stop()
+
+        echo_itself(loop, pair, heard)
+        loop.run_forever()
+        assert len(calls) in (3, 4)  # asyncio polls once more before it stops
+        loop.remove_reader(pair[0])
+    finally:
+        loop.close()
+
+
+def test_timers_that_readers_set_and_cancel_do_not_add_up(pair: tuple[socket.socket, socket.socket]) -> None:
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        enough = loop.create_future()
+        calls: list[int] = []
+
+        def heard() -> None:
+            loop.call_later(1000 + len(calls), list).cancel()
+            calls.append(1)
+            if len(calls) == 2000:
+                enough.set_result(None)
+
+        loop.call_later(500, list)  # so that those that are cancelled are not the next ones
+        echo_itself(loop, pair, heard)
+        await enough
+        loop.remove_reader(pair[0])
+        assert len(loop._scheduled) < 500  # type: ignore[attr-defined]
+
+    run(main)
+
+
+def test_the_loop_does_not_wait_for_a_timer_that_is_cancelled(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = pair
+
+    async def main(loop: asyncio.AbstractEventLoop) -> float | None:
+        assert isinstance(loop, EventLoop)
+        waits: list[float | None] = []
+        poll = loop._direct.poll
+        done = loop.create_future()
+
+        def counted(timeout: float | None) -> list[Any]:
+            if timeout != 0:
+                waits.append(timeout)
+                theirs.send(b"x")
+            return poll(timeout)
+
+        monkeypatch.setattr(loop._direct, "poll", counted)
+        loop.add_reader(ours, lambda: ours.recv(10) and (done.done() or done.set_result(None)))
+        loop.call_later(100, list).cancel()
+        loop.call_later(1, list).cancel()
+        await done
+        loop.remove_reader(ours)
+        return waits[0]
+
+    wait = run(main)  # the next timer is that of `run`
+    assert wait is not None and wait > 1

@@ -2,8 +2,9 @@
 
 asyncio's own loop makes a list of the ready descriptors, creates a handle for each, and calls the handles in its next
 iteration. For a small message, this takes about as long as everything that a server does with it. In this loop, the
-callbacks of `add_reader` and `add_writer` are called as soon as the kernel reports their descriptor. Everything else
-is asyncio's.
+callbacks of `add_reader` and `add_writer` are called as soon as the kernel reports their descriptor, and asyncio's
+iteration is left out as long as there is nothing else to do: no callback, no timer that is due. Everything else is
+asyncio's.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ import select
 import selectors
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVarTuple
 
 Ts = TypeVarTuple("Ts")
 
 _IN = select.EPOLLIN
 _OUT = select.EPOLLOUT
+_READS = ~_OUT  # events of those who read: errors and hang-ups concern both directions
+_WRITES = ~_IN
 _AT_ONCE = 64  # events per poll; the kernel reports any others first at the next poll
+_LONGEST = 3600.0  # seconds of one poll: the kernel can't wait for more than a few weeks
+_CANCELLED = 100  # cancelled timers above which asyncio looks whether to remove them
 _MEMORY_PAUSE = 0.01  # seconds to wait after an iteration that memory ran out in
 
 
@@ -30,8 +36,8 @@ class _Watch:
     __slots__ = ("readable", "writable")
 
     def __init__(self) -> None:
-        self.readable: Callable[[], object] | None = None
-        self.writable: Callable[[], object] | None = None
+        self.readable: partial[object] | None = None
+        self.writable: partial[object] | None = None
 
     @property
     def events(self) -> int:
@@ -46,13 +52,21 @@ class _Selector(selectors.BaseSelector):
         self.dispatching = False
         """True while the callbacks of ready descriptors are being called."""
         self.at_end: list[Callable[[], object]] = []
-        """Functions to be called after those callbacks. Their exceptions go to `on_error`."""
+        """Functions to be called after those callbacks."""
         self.on_error: Callable[[object, BaseException], object] = lambda callback, exc: None
+        """Called with each exception of a callback, which must not end the loop."""
+        self.polled: list[tuple[selectors.SelectorKey, int]] | None = None
+        """What `poll` has returned, if `select` is to return it instead of polling again."""
         self._epoll = select.epoll()
         self._keys: dict[Any, selectors.SelectorKey] = {}
         self._closed = False
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        polled, self.polled = self.polled, None
+        return self.poll(timeout) if polled is None else polled
+
+    def poll(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for events, call the callbacks of those that have any, and return the others."""
         watches, keys = self.watches, self._keys
         events = self._epoll.poll(timeout, _AT_ONCE)
         ready: list[tuple[selectors.SelectorKey, int]] = []
@@ -68,15 +82,20 @@ class _Selector(selectors.BaseSelector):
         self.dispatching = True
         try:
             for event, watch, key in found:
-                # Errors and hang-ups concern both directions.
                 if watch is not None:
-                    if event & ~_OUT and watch.readable is not None:
-                        watch.readable()
-                    if event & ~_IN and watch.writable is not None:
-                        watch.writable()
+                    if (event == _IN or event & _READS) and (call := watch.readable) is not None:
+                        try:
+                            call()
+                        except BaseException as exc:
+                            self._failed(call.args[0], exc)
+                    if event != _IN and event & _WRITES and (call := watch.writable) is not None:
+                        try:
+                            call()
+                        except BaseException as exc:
+                            self._failed(call.args[0], exc)
                 if key is not None:
-                    wanted = selectors.EVENT_WRITE if event & ~_IN else 0
-                    wanted |= selectors.EVENT_READ if event & ~_OUT else 0
+                    wanted = selectors.EVENT_WRITE if event & _WRITES else 0
+                    wanted |= selectors.EVENT_READ if event & _READS else 0
                     ready.append((key, wanted & key.events))
         finally:
             self.dispatching = False
@@ -90,10 +109,14 @@ class _Selector(selectors.BaseSelector):
         for callback in callbacks:
             try:
                 callback()
-            except (SystemExit, KeyboardInterrupt):
-                raise
             except BaseException as exc:
-                self.on_error(callback, exc)
+                self._failed(callback, exc)
+
+    def _failed(self, callback: object, exc: BaseException) -> None:
+        """Report what a callback has raised, unless it is to end the program."""
+        if isinstance(exc, SystemExit | KeyboardInterrupt):
+            raise exc
+        self.on_error(callback, exc)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         fd = _number(fileobj)
@@ -184,9 +207,28 @@ class EventLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         """Run one iteration. Lack of memory must not end the loop: what it prevents is done in a later iteration."""
         try:
+            self._serve_watches()
             super()._run_once()  # type: ignore[misc]  # asyncio's own, which all its loops have
         except MemoryError:
             time.sleep(_MEMORY_PAUSE)
+
+    def _serve_watches(self) -> None:
+        """Wait for events and call the callbacks of their descriptors, until asyncio's loop has something to do."""
+        direct, clock = self._direct, time.monotonic
+        ready, scheduled = self._ready, self._scheduled  # type: ignore[attr-defined]  # asyncio's own
+        polled: list[tuple[selectors.SelectorKey, int]] | None = None
+        while not (polled or ready or self._stopping or self._timer_cancelled_count > _CANCELLED):  # type: ignore[attr-defined]
+            if scheduled:
+                first = scheduled[0]
+                timeout = first._when - clock()
+                if timeout <= 0 or first._cancelled:
+                    break
+                if timeout > _LONGEST:
+                    timeout = _LONGEST
+            else:
+                timeout = None
+            polled = direct.poll(timeout)
+        direct.polled = polled
 
     def call_at_end(self, callback: Callable[[], object]) -> None:
         """Call `callback` after the callbacks of all descriptors that the current poll found ready.
@@ -201,10 +243,10 @@ class EventLoop(asyncio.SelectorEventLoop):
             self.call_soon(callback)
 
     def add_reader(self, fd: Any, callback: Callable[[*Ts], Any], *args: *Ts) -> None:
-        self._watch(_number(fd), "readable", self._guarded(callback, args))
+        self._watch(_number(fd), "readable", partial(contextvars.copy_context().run, callback, *args))
 
     def add_writer(self, fd: Any, callback: Callable[[*Ts], Any], *args: *Ts) -> None:
-        self._watch(_number(fd), "writable", self._guarded(callback, args))
+        self._watch(_number(fd), "writable", partial(contextvars.copy_context().run, callback, *args))
 
     def remove_reader(self, fd: Any) -> bool:
         return self._unwatch(_number(fd), "readable") or super().remove_reader(fd)  # for asyncio's own readers
@@ -212,7 +254,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     def remove_writer(self, fd: Any) -> bool:
         return self._unwatch(_number(fd), "writable") or super().remove_writer(fd)  # for asyncio's own writers
 
-    def _watch(self, fd: int, direction: str, callback: Callable[[], object]) -> None:
+    def _watch(self, fd: int, direction: str, callback: partial[object]) -> None:
         self._ensure_fd_no_transport(fd)  # type: ignore[attr-defined]  # asyncio's own check, with its message
         if self.is_closed():
             raise RuntimeError("Event loop is closed")
@@ -238,20 +280,6 @@ class EventLoop(asyncio.SelectorEventLoop):
             del self._direct.watches[fd]
         self._direct.forget(fd, before)
         return True
-
-    def _guarded(self, callback: Callable[[*Ts], Any], args: tuple[*Ts]) -> Callable[[], object]:
-        """Wrap a callback so that it runs in the current context, and its exceptions do not end the loop."""
-        run = contextvars.copy_context().run
-
-        def call() -> None:
-            try:
-                run(callback, *args)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as exc:
-                self._report(callback, exc)
-
-        return call
 
     def _report(self, callback: object, exc: BaseException) -> None:
         self.call_exception_handler({"message": f"Exception in callback {callback!r}", "exception": exc})
