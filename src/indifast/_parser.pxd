@@ -226,6 +226,9 @@ cdef class Tokenizer:
     # instruction that asked for it, or at its end.
     cdef readonly Py_ssize_t stopped
 
+    # The last `feed` has found nothing but elements without content and descriptors, and nothing is left over.
+    cdef readonly bint plain
+
     # Raw bytes may follow that nobody can tell from elements: everything from here on is ignored.
     cdef readonly bint broken
 

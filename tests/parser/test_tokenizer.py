@@ -156,3 +156,36 @@ def test_every_root_is_known() -> None:
     for relay in (False, True):
         wire = "".join(f"<{tag} a='b'><one{tag}/></{tag}>" for tag in tags).encode()
         assert [element.tag for element in read(wire, relay=relay)] == tags
+
+
+PLAIN = b"<message device='D' message='m'/>"
+
+
+@pytest.mark.parametrize(
+    ("stream", "plain"),
+    [
+        (b"", True),
+        (PLAIN, True),
+        (b" \n" + PLAIN + b"\n" + PLAIN, True),
+        (b"junk" + PLAIN, True),
+        (PLAIN + b"<", False),
+        (PLAIN + b"<message device='D'", False),
+        (PLAIN + b"<setBLOBVector device='D'><oneBLOB name='b'>QU", False),
+        (b"<setBLOBVector device='D'><oneBLOB name='b' size='0'/></setBLOBVector>", True),
+        (b"<setBLOBVector device='D'><oneBLOB name='b' size='3'>QUJD</oneBLOB></setBLOBVector>" + PLAIN, False),
+        (b"<setBLOBVector device='D'><oneBLOB name='b' size='3' attached='true'/></setBLOBVector>" + PLAIN, False),
+        (b"<setBLOBVector device='D'><oneBLOB name='b' size='0' attached='true'/></setBLOBVector>" + PLAIN, False),
+        (b"<setBLOBVector device='D'><oneBLOB name='b' size='3' attached='raw'/></setBLOBVector>" + PLAIN, False),
+    ],
+)
+@pytest.mark.parametrize("relay", [False, True])
+def test_whether_a_read_was_plain(stream: bytes, plain: bool, relay: bool) -> None:
+    tokenizer = Tokenizer(relay=relay)
+    found = tokenizer.feed(stream)
+    assert tokenizer.plain is plain
+    if plain:
+        assert not tokenizer.held and not any(each.blob or each.descriptors for each in found)
+    tokenizer.abandon()
+    if not tokenizer.broken:
+        tokenizer.feed(PLAIN)
+        assert tokenizer.plain, "what was read before does not count"

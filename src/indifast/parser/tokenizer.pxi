@@ -28,6 +28,8 @@ cdef class Tokenizer:
         halt: Set by what `on_instruction` calls: `feed` stops after this instruction, and `stopped` says where.
         raw: Whether raw bytes may follow a BLOB vector. If so, `feed` stops after each vector that announces some, and
             `stopped` says where.
+        plain: Whether the last `feed` returned only elements without content and descriptors, and nothing is left
+            unfinished: what most reads bring.
         broken: Set when raw bytes follow although they may not, or may follow a vector that is damaged. Everything from
             there on is ignored.
     """
@@ -87,6 +89,7 @@ cdef class Tokenizer:
             self.chunk = <const uint8_t *>view.buf
             self.pos = self.stopped = start
             self.fresh = 0
+            self.plain = True
             try:
                 while True:
                     try:
@@ -97,6 +100,8 @@ cdef class Tokenizer:
             finally:
                 self.busy = False
                 self.stopped = self.pos
+                if self.where != AT_JUNK or self.held_n or self.broken:
+                    self.plain = False
         finally:
             PyBuffer_Release(&view)
         return found
@@ -145,6 +150,8 @@ cdef class Tokenizer:
                     self.after_damage = False
                     element = self.make(self.root())
                     found.append(element)
+                    if element.contents is not None or element.attached or element.descriptors:
+                        self.plain = False
                     self.advance(self.p)
                     if element.raws:
                         if self.raw and not self.held_n:

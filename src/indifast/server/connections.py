@@ -126,6 +126,7 @@ class Connection:
         self._fault: str | None = None  # the fault of the peer that was found in what is being read
         self._lost = False
         self._compress = compress
+        self._raw = False  # whether raw frames are agreed on
         if host.raw_frames and not stream.local and peer.kind is not Kind.DRIVER:
             expected = ACCEPTED if peer.kind is Kind.REMOTE else OFFERED
             self.reader.expect_raw(expected, self._raw_agreed, wanted(compress, stream))
@@ -156,7 +157,7 @@ class Connection:
                 self.stream.read_limit = _LONG_READ
         if self._fault is not None and not self.stream.closed:  # now that what was complete has been routed
             self.end(self._fault)
-        elif reader.unread and not self._lost:
+        elif self._raw and reader.unread and not self._lost:
             self.pause(_UNREAD)
             if len(self.paused) == 1:
                 self.stream.deliver_nothing_soon()
@@ -234,6 +235,7 @@ class Connection:
 
     def _raw_agreed(self, agreed: Agreement) -> None:
         """Send raw frames from now on; those that wait already are sent as base64."""
+        self._raw = True
         outbox = self.peer.outbox
         if self.peer.kind is Kind.CLIENT:
             outbox.instruct(agreed.acceptance, time.monotonic())

@@ -127,12 +127,16 @@ class MessageReader:
 
     def read(self, data: Buffer, start: int, end: int, fds: Sequence[int]) -> Sequence[Routable]:
         """Take over `data[start:end]`, which must not change afterwards, and `fds`. Return the complete messages."""
-        if fds:
-            self._put(fds)
         tokenizer = self.tokenizer
         elements: Sequence[Element | BlobMessage]
+        if fds:
+            self._put(fds)
         if self._raw is None:
             elements = found = tokenizer.feed(data, start, end)
+            if tokenizer.plain and self._raw is None and self._descriptors is None:  # the usual case
+                if self.held:
+                    self.held = 0
+                return elements
             if self._descriptors is not None:
                 self._descriptors.settle(found)
             if self._raw is not None:  # agreed on by what was fed
