@@ -254,7 +254,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a driver that returns snoops no more",
         "What a driver snoops on is forgotten with its connection, although many drivers do not ask again.",
-        (Edit(f"{ROUTER}.lose", "if peer.kind is Kind.REMOTE:", "if True:"),),
+        (Edit(f"{ROUTER}.lose", "if peer.kind is REMOTE:", "if True:"),),
         past=True,
         shape="one server",
         theme="busy snoopers",

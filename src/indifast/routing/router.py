@@ -37,6 +37,8 @@ from indifast.routing.tap import Tap, TapFunction
 
 logger = logging.getLogger(__name__)
 
+CLIENT, DRIVER, REMOTE = Kind  # plain names are found faster than the attributes of an enum
+
 
 class _Hearers(NamedTuple):
     """Who gets the definitions of a device from a peer, as long as `Peers.version` stays the same."""
@@ -78,6 +80,8 @@ class Router:
         self.room = Room(self.listener)
         """Peers that wait for drivers."""
         self._routes = Routes(self.peers)
+        self.outrun = self._routes.outrun
+        """Function that returns whether all readers of a producer's small messages are far behind."""
         self._last_hearers: _Hearers | None = None
         self._dirty: dict[Peer, None] = {}
         self._unasked: dict[Peer, None] = {}  # new drivers, as long as no peer has asked for anything
@@ -138,7 +142,7 @@ class Router:
         self._rings.forget(peer)
         peer.last_route = peer.pace = peer.awaited = None
         self.room.forget(peer)
-        if peer.kind is Kind.REMOTE:
+        if peer.kind is REMOTE:
             peer.interests.clear()
             peer.blobs.clear()
         self.peers.changed()
@@ -146,7 +150,7 @@ class Router:
 
     def start(self, peer: Peer, now: float) -> None:
         """Ask a driver or link that has appeared or returned for its devices, and tell a link about ours."""
-        if peer.kind is Kind.REMOTE:
+        if peer.kind is REMOTE:
             peer.inlet.append(wire.get_properties(peer.limit_to, via=self._id), now)
             if peer.limit_to is None:
                 self._widen(peer, None, None, now)
@@ -160,9 +164,8 @@ class Router:
 
     def take_dirty(self) -> list[Peer]:
         """Return the peers for which something new was queued since the last call."""
-        dirty = list(self._dirty)
-        self._dirty.clear()
-        return dirty
+        dirty, self._dirty = self._dirty, {}
+        return list(dirty)
 
     def introduce(self, driver: Peer, now: float) -> None:
         """Ask a new driver for its devices, which it does not define unasked, as soon as any peer has asked."""
@@ -208,10 +211,6 @@ class Router:
         """Return how many updates without BLOB content were passed on, by property. Brings `Peer.told` up to date."""
         return self._routes.traffic()
 
-    def outrun(self, peer: Peer) -> bool:
-        """Return whether all readers of this producer's small messages are far behind."""
-        return self._routes.outrun(peer)
-
     # -- Messages
 
     def receive(self, peer: Peer, message: Routable, now: float) -> None:
@@ -231,20 +230,20 @@ class Router:
 
     def _get_properties(self, peer: Peer, message: Routable, now: float) -> None:
         device, name = selected(message)
-        if peer.kind is Kind.CLIENT and not peer.interests and is_libindi_server(message, device):
+        if peer.kind is CLIENT and not peer.interests and is_libindi_server(message, device):
             peer.libindi_server = True
         if device is not None and device.startswith("*"):
             device = name = None
-            peer.link = peer.link or peer.kind is Kind.CLIENT
-        elif peer.kind is Kind.CLIENT and not peer.knows_via:
+            peer.link = peer.link or peer.kind is CLIENT
+        elif peer.kind is CLIENT and not peer.knows_via:
             peer.knows_via = bool(via_of(message))
         known = peer.interests.everything or (device is not None and peer.interests.exactly(device, name))
         if not self._widen(peer, device, name, now):
             return
-        if peer.kind is Kind.DRIVER and not known:
+        if peer.kind is DRIVER and not known:
             self._complaints.say(logging.INFO, now, "%s: snooping on %s.%s", peer.label, for_log(device), for_log(name))
         owner = None if device is None else self.owners.get(device)
-        if device is not None and owner is peer and peer.kind is not Kind.DRIVER and via_of(message):
+        if device is not None and owner is peer and peer.kind is not DRIVER and via_of(message):
             self._lost_by_owner(peer, device, now)
             return
         if self._settle(peer, device, now):
@@ -257,7 +256,7 @@ class Router:
                 self.asking.ask(owner, device, name, now)
             return
         self._ask_unasked(peer, now)
-        if peer.kind is Kind.DRIVER:
+        if peer.kind is DRIVER:
             for client in self.peers.clients:
                 if client.libindi_server:
                     client.inlet.append(wire.get_properties(device, name), now)
@@ -287,7 +286,7 @@ class Router:
         if device is None:
             self._refuse(peer, "no device or name", None, "an enableBLOB without a device", now)
             return
-        if peer.kind is Kind.DRIVER:
+        if peer.kind is DRIVER:
             if not peer.interests.exactly(device, name) and not peer.interests.everything:
                 return  # not something that it snoops on; libindi does the same
         elif not self._widen(peer, device, name, now):
@@ -309,7 +308,7 @@ class Router:
         if not device or not message.name:
             self._refuse(peer, "no device or name", None, f"a {message.tag} without a device or name", now)
             return
-        via = via_of(message) if peer.kind is not Kind.DRIVER else ()
+        via = via_of(message) if peer.kind is not DRIVER else ()
         if self._id in via and self.owners.get(device) in (None, peer):
             self.refused["circulating definition"] += 1  # the link has the device only from us, and we have lost it
             return
@@ -319,9 +318,9 @@ class Router:
             return
         peer.requests.defined += 1
         self._announce_definition(peer, message, via, now)
-        if message.tag == "defBLOBVector" and peer.kind is not Kind.DRIVER:
+        if message.tag == "defBLOBVector" and peer.kind is not DRIVER:
             self._demands.defined(peer, device, message.name, now)
-        if peer.kind is not Kind.DRIVER:
+        if peer.kind is not DRIVER:
             self._rings.check(now)
 
     def _update(self, peer: Peer, message: Routable, now: float) -> None:
@@ -348,7 +347,7 @@ class Router:
         pace: Pace | None = None
         begin: Callable[[], None] | None = None
         for reader, append in self._routes.of_frame(peer, message, self._receivers):
-            if reader.kind is Kind.DRIVER:
+            if reader.kind is DRIVER:
                 append(message, now)
                 reader.note((message.device, message.name))
                 continue
@@ -365,13 +364,13 @@ class Router:
         device = speaker(message)
         if device is not None:
             owner = self.owners.get(device)
-            if owner is peer or (owner is None and peer.kind is Kind.DRIVER):
+            if owner is peer or (owner is None and peer.kind is DRIVER):
                 self._announce(peer, message, now)
             else:
                 text = f"a message from {for_log(device)}, which is not its device"
                 self._refuse(peer, "not the owner", device, text, now)
             return
-        if peer.kind is Kind.CLIENT and not self._ownership.accept_links:
+        if peer.kind is CLIENT and not self._ownership.accept_links:
             self._refuse(peer, "not the owner", None, "a message without a device, but links are not accepted", now)
             return
         if message.device is not None:  # it is empty, which not every client understands as absent
@@ -380,7 +379,7 @@ class Router:
         if not self._rings.is_new(peer, message, now):
             self.refused["circulating message"] += 1
             return
-        if peer.kind is Kind.CLIENT:
+        if peer.kind is CLIENT:
             peer.link = True
         self._to_clients(message, now, source=peer)
         for driver in self.peers.drivers:
@@ -404,7 +403,7 @@ class Router:
             return
         owner = self.owners.get(device)
         if owner is not peer:
-            if owner is None and peer.kind is not Kind.CLIENT:
+            if owner is None and peer.kind is not CLIENT:
                 return  # already gone
             text = f"a delProperty for {for_log(device)}, which is not its device"
             self._refuse(peer, "not the owner", device, text, now)
@@ -442,12 +441,12 @@ class Router:
             text = f"a BLOB for {for_log(device)}, which is behind a link without blob_enable"
             self._refuse(peer, "BLOB not enabled", device, text, now, tell=True)
             return
-        if peer.kind is not Kind.DRIVER and not peer.interests.wants(device, message.name):
+        if peer.kind is not DRIVER and not peer.interests.wants(device, message.name):
             self._widen(peer, device, message.name, now)  # a peer that commands a property hears of the result
         owner.inlet.append(message, now)
         if owner.counts(message):
             owner.note((device, message.name))
-        if peer.kind is not Kind.DRIVER and owner.outbox.full:
+        if peer.kind is not DRIVER and owner.outbox.full:
             self.room.wait(peer, owner)
 
     def _ping(self, peer: Peer, message: Routable, now: float) -> None:
@@ -497,7 +496,7 @@ class Router:
     def _may_hear(self, peer: Peer, device: str) -> bool:
         """Return whether a client or link is told of another peer's device, unless it is cut for the device."""
         owner = self.owners.get(device)
-        return peer.kind is not Kind.DRIVER and owner not in peer.ring_links and peer.interests.touches(device)
+        return peer.kind is not DRIVER and owner not in peer.ring_links and peer.interests.touches(device)
 
     def _lost_by_owner(self, peer: Peer, device: str, now: float) -> None:
         """Remove a device that a server asks us for although we have it from that server.
@@ -574,7 +573,7 @@ class Router:
 
         See `Refusals.refuse`.
         """
-        self._refuse(peer, reason, device, text, now, tell=peer.kind is Kind.CLIENT)
+        self._refuse(peer, reason, device, text, now, tell=peer.kind is CLIENT)
 
 
 class _PeerListener(QueueListener):
