@@ -109,14 +109,18 @@ class Fake:
 
 
 def drain(queue: ByteQueue, chunk: int = 1 << 20) -> bytes:
-    """Return all that a queue writes to a peer that takes `chunk` bytes at a time."""
+    """Return all that a queue writes to a peer that takes `chunk` bytes at a time, as streams over sockets do it."""
     out = b""
     while queue.pending:
-        parts, _ = queue.take(1 << 20, 1024)
+        single = queue.take_single()
+        parts = queue.take(1 << 20, 1024)[0] if single is None else [single]
         data = b"".join(map(bytes, parts))
         if not data:
             break
-        queue.sent(min(chunk, len(data)), 0.0)
+        if single is not None and chunk >= len(data):
+            queue.sent_single(0.0)
+        else:
+            assert queue.sent(min(chunk, len(data)), 0.0) == queue.pending
         out += data[:chunk]
     return out
 

@@ -20,6 +20,7 @@ class SideBySide:
         self._queue, self._model = queue, model
         self._got = self._expected = b""
         self._taken: tuple[bytes, int] | None = None  # the offer, and how much of it will be written
+        self._single = False  # whether the offer is of one small message
 
     @property
     def on_offer(self) -> bool:
@@ -27,7 +28,9 @@ class SideBySide:
 
     def take(self, nbytes: int, max_bytes: int, max_parts: int) -> bool:
         """Take an offer, of which `nbytes` will be written; return whether there is anything on offer."""
-        data = b"".join(map(bytes, self._queue.take(max_bytes, max_parts)[0]))
+        single = self._queue.take_single()
+        self._single = single is not None
+        data = b"".join(map(bytes, self._queue.take(max_bytes, max_parts)[0] if single is None else [single]))
         if data:
             self._taken = data, min(nbytes, len(data))
             self._model.offer(len(data))
@@ -39,7 +42,10 @@ class SideBySide:
             return False
         data, nbytes = self._taken
         self._taken = None
-        self._queue.sent(nbytes, 0.0)
+        if self._single and nbytes == len(data) and self._queue.messages == 1:
+            self._queue.sent_single(0.0)
+        else:
+            assert self._queue.sent(nbytes, 0.0) == self._queue.pending
         self._got += data[:nbytes]
         self._expected += self._model.send(nbytes)
         assert self._got == self._expected

@@ -239,7 +239,7 @@ def test_devices_whose_frames_have_left_are_forgotten() -> None:
     for number in range(10_000):
         bypass.keep_behind(f"device {number}", 0)
         bypass.gone += 1
-    assert len(bypass._last) < 1000
+    assert len(bypass.guarded) < 1000
     bypass.keep_behind("camera", 0)
     assert not bypass.passes("camera", 1) and bypass.passes("device 9999", 1)
 

@@ -18,10 +18,10 @@ from indifast._parser import BlockPool
 KIB = 1 << 10
 
 SIZES: dict[str, dict[str, Any]] = {
-    "indifast.routing.backlog": {"LARGEST_PIECE": 600},
+    "indifast.routing.backlog": {"LARGEST_PIECE": 600, "_LOW": KIB},
     "indifast.routing.bytequeue": {"JOIN": 256, "LARGEST_PIECE": 600, "TURN": 300},
     "indifast.routing.offer": {"JOIN": 256, "_MAX_COPIED": 4 * KIB},
-    "indifast.routing.clientqueue": {"_LOW": KIB, "_COMPACT": 2 * KIB},
+    "indifast.routing.clientqueue": {"_COMPACT": 2 * KIB},
     "indifast.routing.driverqueue": {"_COMPACT": KIB},
     "indifast.routing.routes": {"_SMALL_BACKLOG": 8 * KIB},
     "indifast.routing.requests": {"_MAX_HELD": 8},

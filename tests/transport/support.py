@@ -65,6 +65,12 @@ class Pieces:
     def queued(self) -> int:
         return sum(len(data) for data, _ in self.waiting)
 
+    def take_single(self) -> None:
+        return None
+
+    def sent_single(self, now: float) -> None:
+        raise AssertionError("nothing was given out")
+
     def take(self, max_bytes: int, max_parts: int) -> tuple[list[memoryview], Sequence[int]]:
         parts: list[memoryview] = []
         room = max_bytes
@@ -75,14 +81,15 @@ class Pieces:
             room -= len(parts[-1])
         return parts, self.waiting[0][1]
 
-    def sent(self, nbytes: int, now: float) -> None:
+    def sent(self, nbytes: int, now: float) -> bool:
         self.written += nbytes
         while nbytes:
             data, _ = self.waiting.popleft()
             if nbytes < len(data):
                 self.waiting.appendleft((data[nbytes:], ()))
-                return
+                return True
             nbytes -= len(data)
+        return bool(self.waiting)
 
 
 def memory_file(content: bytes) -> int:

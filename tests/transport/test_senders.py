@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 
 from indifast._senders import Pool
+from indifast.protocol.message import Wire
+from indifast.routing.bytequeue import ByteQueue
 from indifast.transport import senders as module
 from indifast.transport.senders import Senders, default_count, make_senders
 from indifast.transport.stream import BLOCKED, SENDING, SocketStream
@@ -75,7 +77,9 @@ class Reader(threading.Thread):
 class SmallSenders(Senders):
     """Senders for tests, which write what is small, too."""
 
-    smallest = 1000
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.smallest = 1000
 
 
 async def leak_free(scenario: Coroutine[Any, Any, None]) -> None:
@@ -330,7 +334,7 @@ def test_the_end_of_the_threads_leaves_the_rest_to_the_loop(run):
 
 def test_a_fault_of_the_owner_ends_only_its_stream(run, caplog):
     class Faulty(Pieces):
-        def sent(self, nbytes: int, now: float) -> None:
+        def sent(self, nbytes: int, now: float) -> bool:
             raise ValueError("planted")
 
     async def scenario():
@@ -609,3 +613,28 @@ def test_the_number_of_threads(monkeypatch):
         assert make_senders(3) is None and default_count() == 0
 
     asyncio.run(scenario())
+
+
+@pairs
+def test_a_small_message_has_nothing_to_do_with_the_threads(run, pair):
+    class Unused(Senders):
+        def send(self, *words):
+            raise AssertionError("asked")
+
+    async def scenario():
+        senders = Unused(2)
+        ours, theirs = pair()
+        stream, out = SocketStream(ours), ByteQueue()
+        stream.senders = senders
+        stream.start(Recorder(), out)
+        for number in range(20):
+            out.append(Wire("message", None, None, b"%02d" % number), 0.0)
+            stream.wake()
+        assert theirs.recv(40, socket.MSG_WAITALL) == b"".join(b"%02d" % number for number in range(20))
+        assert out.sent_messages == 20 and out.sent_bytes == 40 and not out.messages
+        stream.abort()
+        await stream.wait_closed()
+        theirs.close()
+        senders.close()
+
+    run(leak_free(scenario()))

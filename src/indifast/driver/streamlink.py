@@ -54,10 +54,11 @@ class _LinkOutbox(Outbox):
         self._high = limits.small_queue // 2
         self._room: asyncio.Future[None] | None = None
 
-    def sent(self, nbytes: int, now: float) -> None:
-        super().sent(nbytes, now)
+    def sent(self, nbytes: int, now: float) -> bool:
+        more = super().sent(nbytes, now)
         if self._room is not None and self.small <= self._high // 2:
             self.open()
+        return more
 
     def open(self) -> None:
         """Let waiting senders go on."""

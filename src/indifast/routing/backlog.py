@@ -11,6 +11,8 @@ from indifast.routing.cutting import LARGEST_PIECE, Bypass, Cut, Packing, Piece
 from indifast.routing.frames import Frame, Order
 from indifast.routing.queuelistener import QueueListener
 
+_LOW = 256 << 10  # bytes of messages without content below which a reader is no longer behind
+
 
 class Backlog:
     """The messages of a queue that are not completely written, in order. Each wakes the listener if nothing else has.
@@ -30,6 +32,8 @@ class Backlog:
         """The form in which further BLOBs are written. Those that wait already keep theirs."""
         self.queued = 0
         """Bytes of all messages that are not completely written."""
+        self.small = 0
+        """Bytes of messages without content that are not completely written."""
         self.messages = 0
         """Messages that are not completely written."""
         self.piece = 0
@@ -40,6 +44,7 @@ class Backlog:
         """When the peer last took a byte, or when the queue last started to fill."""
         self._full_at = full_at
         self._was_full = False
+        self._when_low: dict[Callable[[], None], None] = {}
         # What waits
         self._items: deque[Routable | Frame] = deque()
         self._urgent: deque[Routable] = deque()
@@ -62,11 +67,13 @@ class Backlog:
         if message.blob:
             self._enlist(self._append_frame(message, begun), self._frames)
         else:
+            size = message.size
             if self._bypass.guarded:
                 self._append_small(message, now)
             else:
                 self._items.append(message)
-            self.queued += message.size
+            self.queued += size
+            self.small += size
         self.messages += 1
         if not self._notified:
             self._notify(now)
@@ -98,8 +105,10 @@ class Backlog:
 
     def expedite(self, message: Routable, now: float) -> None:
         """Queue a small message, the answer to a ping, ahead of all that have not been started."""
+        size = message.size
         self._urgent.append(message)
-        self.queued += message.size
+        self.queued += size
+        self.small += size
         self.messages += 1
         self._notify_urgent(now)
 
@@ -192,6 +201,14 @@ class Backlog:
             return True
         return False
 
+    def when_low(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called once when few bytes of messages without content are left."""
+        self._when_low[callback] = None
+
+    def not_when_low(self, callback: Callable[[], None]) -> None:
+        """No longer have `callback` called."""
+        self._when_low.pop(callback, None)
+
     def stalled(self, now: float, timeout: float) -> bool:
         """Return whether the peer has taken nothing for `timeout` seconds although something was pending."""
         if not self.pending:
@@ -210,15 +227,21 @@ class Backlog:
     def _leave(self, frame: Frame) -> None:
         """Handle a frame that no longer waits."""
 
-    def _after_removal(self) -> None:
-        """Update the state after messages may have been written or forgotten."""
-        if not self.pending:
+    def _after_removal(self) -> bool:
+        """Update the state after messages may have been written or forgotten; return whether something is pending."""
+        pending = bool(self.messages or self._items) and self.pending
+        if not pending:
             self._notified = False
             if not self._items and self._bypass.guarded:
                 self._bypass.forget_frames()
         if self._was_full and self._full_at is not None and self.queued <= self._full_at // 2:
             self._was_full = False
             self.listener.on_room()
+        if self._when_low and self.small < _LOW:
+            callbacks, self._when_low = self._when_low, {}
+            for callback in callbacks:
+                callback()
+        return pending
 
     def _forget_all(self) -> None:
         """Empty the queue and everything that keeps track of it."""
@@ -228,4 +251,4 @@ class Backlog:
         self._packing.clear()
         self.piece = self.whole = 0
         self._started = self._growing = self._cut = None
-        self.queued = self.messages = self._gaps = 0
+        self.queued = self.small = self.messages = self._gaps = 0

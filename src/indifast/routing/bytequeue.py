@@ -48,6 +48,43 @@ class ByteQueue(Backlog):
 
     # -- Output
 
+    def take_single(self) -> Buffer | None:
+        """Do the same as `take` if nothing but one small message waits, which is the usual case; otherwise return None.
+
+        If all of it was written, call `sent_single` before anything else is put into the queue; otherwise `sent`.
+        """
+        items = self._items
+        if self.messages != 1 or len(items) != 1:
+            return None
+        message = items[0]
+        if isinstance(message, Frame):
+            return None
+        parts = message.parts(self.form)
+        assert parts is not None
+        single = parts[0]
+        if len(single) > JOIN or len(parts) > 1:
+            return None
+        if self._terminator:
+            single = b"".join((single, self._terminator))
+        offer = self._offer
+        offer.alone = message
+        offer.total = len(single)
+        return single
+
+    def sent_single(self, now: float) -> None:
+        """Note that all of what `take_single` returned was written. Then nothing waits."""
+        offer, bypass = self._offer, self._bypass
+        self.progress = now
+        self.sent_bytes += offer.total
+        self.sent_messages += 1
+        self.queued = self.small = self.messages = 0
+        self._items.clear()
+        bypass.gone += 1
+        offer.alone = None
+        self._notified = False
+        if self._was_full or self._when_low or bypass.guarded:
+            self._after_removal()
+
     def take(self, max_bytes: int, max_parts: int) -> tuple[list[Buffer], Sequence[int]]:
         """Return what to write next. Nothing is removed.
 
@@ -63,19 +100,19 @@ class ByteQueue(Backlog):
         """
         offer = self._offer
         offer.withdraw()
+        single = self.take_single()
+        if single is not None:
+            return [single], ()
         if self._growing is not None:
             self._grow(self._growing)
-        if not self._remaining and self._growing is None:
-            if len(self._items) == 1 and not (self._urgent or self._bypass.messages or self._cut is not None):
+        if not self._remaining and self._growing is None and self._cut is None:
+            if len(self._items) == 1 and not (self._urgent or self._bypass.messages):
                 only = self._items[0]
                 if isinstance(only, Frame):
                     offered = self._offer_frame_only(only, max_bytes, min(max_parts, _FEW))
                     if offered is not None:
                         return offered
-                elif only.size <= JOIN:
-                    return self._offer_only(only), ()
-            if self._cut is None:
-                self._skip_empty()
+            self._skip_empty()
         out: list[Buffer] = list(islice(self._remaining, max_parts))
         offer.total = sum(map(len, out))
         if offer.total >= max_bytes or len(out) >= max_parts or self._growing is not None:
@@ -172,15 +209,6 @@ class ByteQueue(Backlog):
                 offer.whole = False
             if not whole or pieces.room <= 0:
                 return
-
-    def _offer_only(self, message: Routable) -> list[Buffer]:
-        """Offer a small message that is alone in the queue. This shortcut suits most commands and their answers."""
-        parts = message.parts(self.form)
-        assert parts is not None
-        piece = parts[0] if len(parts) == 1 and not self._terminator else b"".join((*parts, self._terminator))
-        self._offer.alone = message
-        self._offer.total = len(piece)
-        return [piece]
 
     def _offer_frame_only(
         self, frame: Frame, max_bytes: int, max_parts: int
@@ -359,28 +387,29 @@ class ByteQueue(Backlog):
 
     # -- Progress
 
-    def sent(self, nbytes: int, now: float) -> None:
-        """Note that `nbytes` of the bytes that `take` returned were written."""
+    def sent(self, nbytes: int, now: float) -> bool:
+        """Note that `nbytes` of the bytes that `take` returned were written; return whether something is pending."""
         offer = self._offer
+        alone = offer.alone
         if nbytes:
             self.progress = now
             self.sent_bytes += nbytes
-            alone = offer.alone
             if alone is not None:
                 if nbytes == offer.total:
+                    offer.alone = None
                     self._items.popleft()
                     self._bypass.gone += 1
                     self._finish_small(1, alone.size)
-                else:
-                    offer.messages.append(alone)
-                    offer.sizes.append(offer.total)
-                    self._sent_some(nbytes)
+                    return self._after_removal()
+                offer.messages.append(alone)
+                offer.sizes.append(offer.total)
+                self._sent_some(nbytes)
             elif nbytes == offer.total and offer.whole:
                 self._sent_all()
             else:
                 self._sent_some(nbytes)
         offer.withdraw()
-        self._after_removal()
+        return self._after_removal()
 
     def _sent_all(self) -> None:
         """Remove all that was on offer, because it was written."""
@@ -534,7 +563,10 @@ class ByteQueue(Backlog):
 
     def _finish(self, message: Routable | Frame) -> None:
         """Count a message that is completely written."""
-        self.queued -= message.size
+        size = message.size
+        self.queued -= size
+        if not isinstance(message, Frame):
+            self.small -= size
         self.messages -= 1
         if not isinstance(message, Instruction):
             self.sent_messages += 1
@@ -542,6 +574,7 @@ class ByteQueue(Backlog):
     def _finish_small(self, count: int, size: int) -> None:
         """Count `count` messages without content, `size` bytes in all, that are completely written."""
         self.queued -= size
+        self.small -= size
         self.messages -= count
         self.sent_messages += count
 

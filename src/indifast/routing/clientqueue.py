@@ -13,7 +13,6 @@ from indifast.routing.losses import LossyQueue, count
 from indifast.routing.queuelistener import NOBODY, QueueListener
 from indifast.routing.replacing import EPOCH_ENDS, Replaceable, Replacements
 
-_LOW = 256 << 10  # bytes of messages without content below which a reader is no longer behind
 _COMPACT = 256 << 10  # bytes of messages without content beyond which further ones are kept as serialized bytes
 
 
@@ -55,8 +54,6 @@ class Outbox(LossyQueue):
         self.newest_wins = newest_wins
         self.newest_wins_of: frozenset[Property] = frozenset()
         """Properties for which `newest_wins` holds, whatever the connection's setting is."""
-        self.small = 0
-        """Bytes of messages without BLOB content."""
         self.blobs = 0
         """Bytes of the waiting BLOBs that have not been started."""
         self.frames_sent: Counter[Property] = Counter()
@@ -65,7 +62,6 @@ class Outbox(LossyQueue):
         self._overflowed = False
         self._replacements = Replacements()
         self._notes = DropNotes()
-        self._when_low: dict[Callable[[], None], None] = {}
 
     # -- Input
 
@@ -93,10 +89,9 @@ class Outbox(LossyQueue):
 
     def expedite(self, message: Routable, now: float) -> None:
         """Queue a message ahead of all that have not been started. See `ByteQueue.expedite`."""
-        self.small += message.size
+        super().expedite(message, now)
         if self.small > self._limits.small_queue:
             self._overflow()
-        super().expedite(message, now)
 
     def _overflow(self) -> None:
         if not self._overflowed:
@@ -189,14 +184,6 @@ class Outbox(LossyQueue):
 
     # -- Output
 
-    def when_low(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called once when few bytes of messages without content are left."""
-        self._when_low[callback] = None
-
-    def not_when_low(self, callback: Callable[[], None]) -> None:
-        """No longer have `callback` called."""
-        self._when_low.pop(callback, None)
-
     def _begin(self, message: Routable | Frame) -> None:
         if isinstance(message, Frame) and (inner := message.message) is not None and inner.blob:
             count(self.frames_sent, (inner.device, inner.name))
@@ -209,22 +196,9 @@ class Outbox(LossyQueue):
                 frame.replaceable.remove(frame)
 
     def _finish(self, message: Routable | Frame) -> None:
-        if not isinstance(message, Frame):
-            self.small -= message.size
-        elif isinstance(message.message, DropNote):
+        if isinstance(message, Frame) and isinstance(message.message, DropNote):
             self._notes.written(message.message)
         super()._finish(message)
-
-    def _finish_small(self, count: int, size: int) -> None:
-        self.small -= size
-        super()._finish_small(count, size)
-
-    def _after_removal(self) -> None:
-        super()._after_removal()
-        if self._when_low and self.small < _LOW:
-            callbacks, self._when_low = self._when_low, {}
-            for callback in callbacks:
-                callback()
 
     def _forget_all(self) -> None:
         for frame in self._droppable:  # it and its books refer to each other, and would wait for the garbage collector
@@ -232,6 +206,6 @@ class Outbox(LossyQueue):
                 frame.replaceable.remove(frame)
         self._replacements.clear()
         self._notes.clear()
-        self.small = self.blobs = 0
+        self.blobs = 0
         self._overflowed = False  # a peer that comes back may fall too far behind again
         super()._forget_all()

@@ -206,7 +206,7 @@ class Bypass:
     device, such as a request for all definitions, passes nothing, and nothing passes it.
     """
 
-    __slots__ = ("_added", "_first", "_kept", "_last", "_newest", "gone", "messages", "passed")
+    __slots__ = ("_added", "_first", "_kept", "_newest", "gone", "guarded", "messages", "passed")
 
     def __init__(self) -> None:
         self.messages: deque[Routable] = deque()
@@ -218,13 +218,9 @@ class Bypass:
         self._added = 0  # how many messages there ever were
         self._newest: dict[str | None, int] = {}  # by device, which of these is the newest
         self._first = 0  # the place of the first frame
-        self._last: dict[str | None, int] = {}
+        self.guarded: dict[str | None, int] = {}
+        """The place of the last item of each device with frames; empty if no frames are in the queue."""
         self._kept = _MIN_KEPT
-
-    @property
-    def guarded(self) -> bool:
-        """Whether frames may be in the queue."""
-        return bool(self._last)
 
     @property
     def front(self) -> int:
@@ -233,18 +229,18 @@ class Bypass:
 
     def keep_behind(self, device: str | None, index: int) -> None:
         """Let no message of a device pass the item at this index, which is a frame."""
-        if not self._last:
+        if not self.guarded:
             self._first = self.gone + index
-        self._last[device] = self.gone + index
-        if len(self._last) > self._kept:
-            self._last = {device: place for device, place in self._last.items() if place >= self.gone}
-            self._kept = _MIN_KEPT + 2 * len(self._last)
+        self.guarded[device] = self.gone + index
+        if len(self.guarded) > self._kept:
+            self.guarded = {device: place for device, place in self.guarded.items() if place >= self.gone}
+            self._kept = _MIN_KEPT + 2 * len(self.guarded)
 
     def passes(self, device: str | None, index: int) -> bool:
         """Return whether a message may pass. If not, it becomes the item at this index."""
-        if device is not None and max(self._last.get(device, -1), self._last.get(None, -1)) < self.gone:
+        if device is not None and max(self.guarded.get(device, -1), self.guarded.get(None, -1)) < self.gone:
             return True
-        self._last[device] = self.gone + index
+        self.guarded[device] = self.gone + index
         return False
 
     def add(self, message: Routable) -> None:
@@ -266,13 +262,13 @@ class Bypass:
         for index, item in enumerate(items):
             if not isinstance(item, Frame):
                 if self.guarded:
-                    self._last[item.device] = self.gone + index
+                    self.guarded[item.device] = self.gone + index
             elif item.message is not None:
                 self.keep_behind(item.message.device, index)
 
     def forget_frames(self) -> None:
         """Note that there are neither frames nor other messages in the queue."""
-        self._last.clear()
+        self.guarded.clear()
         self._newest.clear()
         self._kept = _MIN_KEPT
 

@@ -65,10 +65,9 @@ class Senders:
         count: The maximum number of threads, at least 1.
     """
 
-    smallest = SMALLEST
-    """Bytes below which the streams write by themselves."""
-
     def __init__(self, count: int) -> None:
+        self.smallest = SMALLEST
+        """Bytes below which the streams write by themselves."""
         self._count = count
         self._loop = asyncio.get_running_loop()
         self._pool: Pool | None = None

@@ -102,12 +102,23 @@ class Queue(Protocol):
         """Bytes waiting to be sent."""
         ...
 
+    def take_single(self) -> Buffer | None:
+        """Do the same as `take` if one small message is all that waits; otherwise return None.
+
+        If all of it was written, `sent_single` follows before anything else is put into the outbox; otherwise `sent`.
+        """
+        ...
+
+    def sent_single(self, now: float, /) -> None:
+        """Note that all of what `take_single` returned was written, so that nothing waits."""
+        ...
+
     def take(self, max_bytes: int, max_parts: int, /) -> tuple[Sequence[Buffer], Sequence[int]]:
         """Return what to write next, and the descriptors to send with its first byte. Nothing is removed."""
         ...
 
-    def sent(self, nbytes: int, now: float, /) -> None:
-        """Note that `nbytes` of what `take` returned were written, perhaps 0."""
+    def sent(self, nbytes: int, now: float, /) -> bool:
+        """Note that `nbytes` of what `take` returned were written, perhaps 0; return whether something is pending."""
         ...
 
 
@@ -679,12 +690,49 @@ class SocketStream(Stream):
             self._end_of_input()
 
     def _write(self) -> None:
+        assert self._outbox is not None
+        single = self._outbox.take_single()
+        if single is None:
+            self._write_several()
+        else:
+            self._write_single(single)
+        if self._life is CLOSING:
+            self._finish_if_flushed()
+
+    def _write_single(self, single: Buffer) -> None:
+        """Write a small message, which is all that waits. Senders have no part in this."""
+        outbox = self._outbox
+        assert outbox is not None
+        try:
+            nbytes = self.socket.send(single, _SEND_FLAGS)
+        except (BlockingIOError, InterruptedError):
+            outbox.sent(0, time.monotonic())
+            self._await_writable()
+            return
+        except OSError as exc:
+            self._write_failed(exc)
+            return
+        now = time.monotonic()
+        if nbytes == len(single):
+            outbox.sent_single(now)
+        else:
+            outbox.sent(nbytes, now)
+            self._await_writable()
+        if self._drain is not None:
+            self._drain.took(nbytes, now)
+        guard = self._guard
+        if guard is not None and not guard.watching:
+            guard.watch()
+
+    def _write_several(self) -> None:
+        """Write what waits, or have senders write it."""
         outbox = self._outbox
         assert outbox is not None
         guard, drain = self._guard, self._drain
         senders = self.senders if drain is None or not drain.slow else None
         budget = _WRITE_BUDGET
-        while outbox.pending:
+        pending = outbox.pending
+        while pending:
             try:
                 parts, fds = outbox.take(_WRITE_CHUNK, IOV_MAX)
                 if not parts:
@@ -700,7 +748,7 @@ class SocketStream(Stream):
                 self._write_failed(exc)
                 return
             now = time.monotonic()
-            outbox.sent(nbytes, now)
+            pending = outbox.sent(nbytes, now)
             if drain is not None:
                 drain.took(nbytes, now)
             if guard is not None and not guard.watching:
@@ -709,8 +757,6 @@ class SocketStream(Stream):
             if nbytes < asked or budget <= 0:
                 self._await_writable()
                 return
-        if self._life is CLOSING:
-            self._finish_if_flushed()
 
     def _send(self, parts: Sequence[Buffer], fds: Sequence[int]) -> tuple[int, int]:
         """Make one system call. Return the number of bytes written and the number of bytes offered."""
