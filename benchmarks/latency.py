@@ -9,6 +9,8 @@ time is the kernel's: it sends and receives, and processes wake each other. A se
 receivers and keep their queues on top of that, twice for a command and its answer. In indifast, almost all of this time
 is that of Python's interpreter, and little of it the tokenizer's. Its modules compiled with Cython as they are
 take slightly longer: without types, compiled code looks up attributes more slowly than CPython's adaptive interpreter.
+The writing half of a queue as a Cython class with typed fields saves 5 % of the instructions, which is too little for
+a second language there.
 """
 
 from __future__ import annotations
