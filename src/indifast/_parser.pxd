@@ -194,6 +194,7 @@ cdef class Member:
 
 cdef enum:
     EXCERPT = 80              # bytes of a damaged element that on_skip gets
+    SHAPES = 4                # number of elements that are kept because their like may come again
 
 
 cdef enum Where:
@@ -249,8 +250,15 @@ cdef class Tokenizer:
     cdef Content content
     cdef uint64_t content_text
 
-    # The last element, as long as its tokens are in s.tok: they predict those of the next one. s.old points into it.
+    # The element whose tokens are in s.tok: they predict those of the next one. s.old points into it. None: nothing is
+    # predicted.
     cdef Element last
+    # One small element of each shape that has come lately, in the first `known` of SHAPES slots; `next_slot` is replaced
+    # next. `shape` is the slot of the last element, `expected` that of `last`; after[k] is the slot of what came after
+    # an element of shape k.
+    cdef list shapes
+    cdef int known, next_slot, shape, expected
+    cdef int after[SHAPES]
     # Device and name of the last element, often the same as those of the next one.
     cdef str device, name
 
@@ -276,6 +284,8 @@ cdef class Tokenizer:
     cdef int enter_blob(self) except -1
     cdef void forget(self) noexcept
     cdef Element make(self, const uint8_t *b)
+    cdef void predict(self, Element element) noexcept
+    cdef int shape_of(self, Element element) noexcept
 
     # Skipping. None of this may fail if memory runs out, as that is one of the reasons for skipping.
     cdef void give_up(self, tz_reason reason, size_t by) noexcept

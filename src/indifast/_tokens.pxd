@@ -52,6 +52,7 @@ cdef extern from "tokens.h" nogil:
         size_t old_len
         uint32_t old_ntok
         uint8_t old_root
+        uint8_t followed
         uint64_t base
 
     void tz_init_tables()

@@ -1,4 +1,4 @@
-"""An element like the one before it is read by comparing the two: nothing may leak from one to the next."""
+"""An element like an earlier one is read by comparing the two: nothing may leak from one to the next."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ SKELETONS = st.one_of(
 
 @st.composite
 def similar(draw: st.DrawFn) -> list[bytes]:
-    """Return elements with few skeletons and changing values, not all of them well-formed."""
-    skeletons = draw(st.lists(SKELETONS, min_size=1, max_size=2))
+    """Return elements with some skeletons and changing values, not all of them well-formed."""
+    skeletons = draw(st.lists(SKELETONS, min_size=1, max_size=6))
     values = draw(st.lists(VALUES, min_size=1, max_size=4))
     wires = []
-    for _ in range(draw(st.integers(2, 6))):
+    for _ in range(draw(st.integers(2, 8))):
         skeleton = draw(st.sampled_from(skeletons))
         wires.append(skeleton % tuple(draw(st.sampled_from(values)) for _ in range(skeleton.count(b"%s"))))
         if draw(st.integers(0, 9)) == 0:
@@ -105,3 +105,27 @@ def test_names_with_the_same_bytes_in_memory_differ(names: list[tuple[str, str]]
     """A server decides by the name who owns a device."""
     wire = "".join(f"<setTextVector device='{device}' name='{name}'/>" for device, name in names).encode()
     assert [(element.device, element.name) for element in tokenizer(relay).feed(wire)] == names
+
+
+@given(st.permutations(range(6)), st.integers(1, 6), st.booleans())
+@settings(max_examples=30)
+def test_shapes_that_come_in_turn(order: list[int], count: int, relay: bool) -> None:
+    """More shapes than are remembered, with a damaged element now and then."""
+    layouts = [
+        "<setNumberVector device='D' name='{0}' state='Ok'><oneNumber name='n'>{1}</oneNumber></setNumberVector>",
+        '<setNumberVector device="D" name="{0}" state="Ok"><oneNumber name="n">{1}</oneNumber></setNumberVector>',
+        "<setTextVector device='{0}' name='T'>\n <oneText name='t'>{1}</oneText>\n</setTextVector>",
+        "<setTextVector device='{0}' name='T'><oneText name='t'>{1}</oneText><oneText name='u'/></setTextVector>",
+        "<message device='{0}' message='{1}'/>",
+        "<delProperty device='{0}' name='{1}'/>",
+    ]
+    wires = []
+    for number in range(60):
+        wire = layouts[order[number % count]].format("x" * (number % 40), number * 37)
+        wires.append(wire[:-3] if number % 17 == 16 else wire)
+    data = "\n".join(wires).encode()
+    whole = tokenizer(relay).feed(data + b" " * 99)
+    slow = tokenizer(relay)
+    slowly = [element for i in range(len(data)) for element in slow.feed(data, i, i + 1)]
+    assert [seen(element) for element in whole] == [seen(element) for element in slowly]
+    assert len(whole) > 50

@@ -99,11 +99,12 @@ typedef struct {
     uint32_t depth, members, nblobs, attached;
     uint32_t last_attached; /* the open oneBLOB announces content beside the message */
     uint64_t seen;         /* a bit for each attribute name in this tag; names that INDI defines never share one */
-    /* The last root: its bytes (TZ_SLACK more are readable), and its tokens in tok[] until they are overwritten */
+    /* The root that this one is compared with: its bytes (TZ_SLACK more are readable), and its tokens in tok[] until they are overwritten */
     const uint8_t *old;
     size_t old_len;
     uint32_t old_ntok;
     uint8_t old_root;
+    uint8_t followed;      /* this root was read by comparing, from its first byte to its last */
     size_t mark, lt, name, name_len, resume;
     uint32_t stack[TZ_MAX_DEPTH];
     /* Positions in the stream before which no "-->" and no "]]>" ends */
@@ -303,6 +304,7 @@ static inline size_t tz_span_space(const uint8_t *b, size_t p, size_t end) {
 static inline void tz_begin(tz_scan_state *s) {
     s->ntok = 0;
     s->state = S_LT;
+    s->followed = 0;
     s->root = s->in_blob = s->elem_flags = 0;
     s->depth = s->members = s->nblobs = s->attached = s->descriptors = s->raws = s->last_attached = 0;
     s->lt = 0;
@@ -525,7 +527,10 @@ static enum tz_event tz_scan(tz_scan_state *s, const uint8_t *b, size_t *pp, siz
 #ifdef TZ_GUESS
     if (s->old && s->state == S_LT && s->depth == 0 && p == 1) {
         flags = 0;
-        if (tz_follow(s, b, &p, end)) TZ_RETURN(TZ_DONE);
+        if (tz_follow(s, b, &p, end)) {
+            s->followed = 1;
+            TZ_RETURN(TZ_DONE);
+        }
     }
 #endif
 

@@ -3,6 +3,29 @@
 cdef enum:
     PIECE = 1024              # a partial element grows by at least this many bytes at a time
     FOLLOW = 1 << 12          # elements up to this size serve as a pattern for the next one
+    SIMPLE = 64               # tokens up to which an element is kept as a pattern for later ones
+
+
+cdef bint alike(Element a, Element b) noexcept:
+    """Return whether two elements seem to differ only in their values."""
+    cdef uint32_t i
+    cdef const tz_token *x
+    cdef const tz_token *y
+    cdef size_t n = a.length
+    cdef size_t m = b.length
+    if a.root != b.root or a.ntok != b.ntok:
+        return False
+    for i in range(a.ntok):
+        x = &a.tok[i]
+        y = &b.tok[i]
+        if x.kind != y.kind or x.alen != y.alen:
+            return False
+        if x.kind == TK_ATTR or x.kind == TK_TEXT:
+            if a.raw[x.v - 1] != b.raw[y.v - 1]:
+                return False
+            n -= x.vlen
+            m -= y.vlen
+    return n == m
 
 
 cdef class Tokenizer:
@@ -48,6 +71,7 @@ cdef class Tokenizer:
         self.limit_junk = junk
         self.on_skip = on_skip
         self.skipped = {}
+        self.shapes = [None] * SHAPES
         self.where = AT_JUNK
 
     def __dealloc__(self):
@@ -364,7 +388,45 @@ cdef class Tokenizer:
         if self.s.elem_flags & (TF_HIGH | TF_AMP | TF_CTRL):
             self.replaced += tz_count_replaced(element.tok, element.ntok, element.raw, &shared.value)
             trim(&shared.value)
+        if self.last is element and element.ntok <= SIMPLE:
+            self.predict(element)
         return element
+
+    cdef void predict(self, Element element) noexcept:
+        """Prepare to compare the next root with an element of the shape that came after one of this shape before."""
+        cdef Element next
+        cdef int k = self.expected if self.s.followed else self.shape_of(element)
+        self.after[self.shape] = k
+        self.shape = k
+        self.expected = self.after[k]
+        if self.expected == k:
+            return  # this element itself serves
+        next = <Element>self.shapes[self.expected]
+        if next.ntok > self.s.captok:
+            self.expected = k
+            return
+        memcpy(self.s.tok, next.tok, next.ntok * sizeof(tz_token))
+        self.last = next
+        self.s.old = next.raw
+        self.s.old_len = next.length
+        self.s.old_ntok = next.ntok
+        self.s.old_root = next.root
+
+    cdef int shape_of(self, Element element) noexcept:
+        """Return the slot of an element's shape, which may be new."""
+        cdef int k
+        for k in range(self.known):
+            if alike(<Element>self.shapes[k], element):
+                return k
+        if self.known < SHAPES:
+            k = self.known
+            self.known += 1
+        else:
+            k = self.next_slot
+            self.next_slot = (k + 1) % SHAPES
+        self.shapes[k] = element
+        self.after[k] = k
+        return k
 
     # ------------------------------------------------------------------------------------------------- Skipping
 
