@@ -392,6 +392,16 @@ def test_callbacks_for_a_reader_that_catches_up_are_called_once() -> None:
     assert notified == ["one", "another"]
 
 
+def test_who_fails_when_a_reader_catches_up_keeps_no_others_waiting() -> None:
+    box = Outbox()
+    notified: list[int] = []
+    box.append(small(), 0.0)
+    box.when_low(lambda: notified[1])
+    box.when_low(lambda: notified.append(1))
+    drain(box)
+    assert notified == [1]
+
+
 def test_unread_answers_to_pings_count_as_small_bytes() -> None:
     box = Outbox(LIMITS)
     observer = Observer(box)

@@ -22,7 +22,7 @@ import pytest
 from indifast._parser import Tokenizer
 from indifast.protocol.complaints import BURST, Complaints
 from indifast.protocol.etree import to_tree
-from indifast.protocol.message import opened
+from indifast.protocol.message import INLINE, opened
 from indifast.transport import blobs, shm
 from indifast.transport import contents as contents_module
 from indifast.transport.blobs import LARGE, BlobContent, BlobMessage, routable
@@ -697,6 +697,18 @@ def test_a_large_form_can_be_sent_while_it_grows(monkeypatch):
             gc.collect()
 
     asyncio.run(scenario())
+
+
+def test_who_fails_once_a_form_is_ready_keeps_no_others_waiting(caplog):
+    async def run() -> None:
+        message = one_blob(bytes(LARGE))
+        heard: list[int] = []
+        message.when_ready(INLINE, lambda: heard[1])
+        message.when_ready(INLINE, lambda: heard.append(1))
+        await eventually(lambda: heard)
+
+    asyncio.run(run())
+    assert [record.exc_info[0] for record in caplog.records] == [IndexError]
 
 
 def test_a_file_truncated_while_it_is_sent_is_padded_and_reported(monkeypatch, caplog):

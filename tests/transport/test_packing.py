@@ -158,6 +158,20 @@ def test_who_waits_hears_of_each_block_once() -> None:
     asyncio.run(run())
 
 
+def test_who_fails_keeps_no_others_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        packed = pack([[STARS]], [".fits"], "lz4")
+        assert packed is not None
+        heard: list[int] = []
+        packed.when_more(lambda: heard[1])
+        packed.when_more(lambda: heard.append(1))
+        await eventually(lambda: heard)
+
+    asyncio.run(run())
+    (record,) = caplog.records
+    assert record.exc_info is not None and isinstance(record.exc_info[1], IndexError)
+
+
 @pytest.mark.parametrize("error", [MemoryError, ZeroDivisionError])
 @pytest.mark.parametrize("what", ["compress", "best_width_of"])
 def test_what_can_not_be_compressed_is_sent_as_it_is(

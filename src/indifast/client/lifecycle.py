@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
+
+from indifast.protocol.callbacks import call_all
 
 _Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
@@ -78,8 +81,7 @@ class Lifecycle:
     def _end(self) -> None:
         self.stopping = True
         self.stopped.set()
-        for callback in self.on_end:
-            callback()
+        call_all(self.on_end, time.monotonic())
 
     def stop(self) -> None:
         """Ask the run to end. May be called from any thread."""
@@ -89,8 +91,7 @@ class Lifecycle:
     def _notify_stop(self) -> None:
         if self._asked is not None:
             self._asked.set()
-        for callback in self.on_stop:
-            callback()
+        call_all(self.on_stop, time.monotonic())
 
     async def stop_asked(self) -> None:
         """Wait until the run is told to end."""

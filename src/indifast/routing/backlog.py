@@ -6,6 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from itertools import chain
 
+from indifast.protocol.callbacks import call_all
 from indifast.protocol.message import ATTACHED, INLINE, Buffer, Form, Instruction, Routable
 from indifast.routing.cutting import LARGEST_PIECE, Bypass, Cut, Packing, Piece
 from indifast.routing.frames import Frame, Order
@@ -239,8 +240,7 @@ class Backlog:
             self.listener.on_room()
         if self._when_low and self.small < _LOW:
             callbacks, self._when_low = self._when_low, {}
-            for callback in callbacks:
-                callback()
+            call_all(callbacks, self.progress)
         return pending
 
     def _forget_all(self) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from indifast._base64 import encode, encoded_length
 from indifast._parser import Tokenizer
 from indifast.protocol import wire
+from indifast.protocol.callbacks import call_all
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.escape import for_log
 from indifast.protocol.limits import unbounded
@@ -421,12 +422,10 @@ class BlobMessage:
 
     def _notify(self, form: Form) -> None:
         """Call those who wait for a form, as (more of) it is ready."""
-        self._report()
         waiting = self._waiting[form]
-        callbacks = waiting.copy()
+        callbacks = [self._report, *waiting]
         waiting.clear()
-        for callback in callbacks:
-            callback()
+        call_all(callbacks, time.monotonic())
 
     def _report(self) -> None:
         """Call `on_fault`, once, if something went wrong."""

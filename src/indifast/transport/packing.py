@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from indifast.compression import LZ4, ZSTD, Compressor, best_width_of, compressed_size, usable
+from indifast.protocol.callbacks import call_all
 from indifast.protocol.compress import AUTO, OFF
 from indifast.protocol.message import Buffer
 from indifast.routing.cutting import LARGEST_PIECE
@@ -209,8 +210,7 @@ class _News:
 
     def _notify(self) -> None:
         waiting, self.waiting = self.waiting, {}
-        for callback in waiting:
-            callback()
+        call_all(waiting, time.monotonic())
 
 
 def _work(found: Callable[[], PackedContents | None], news: _News) -> None:
