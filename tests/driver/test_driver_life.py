@@ -196,12 +196,14 @@ def test_a_driver_can_run_again_in_another_event_loop() -> None:
         asyncio.run(run())
 
 
-def test_an_invalid_port_is_refused_at_once() -> None:
+def test_an_invalid_port_or_method_is_refused_at_once() -> None:
     driver = full_driver()
     with pytest.raises(ValueError, match="the port must be a number from 0"):
         driver.listen("127.0.0.1", 99999)
     with pytest.raises(TypeError, match="the port must be an int from 0"):
         driver.listen("127.0.0.1", "7624")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="compress must be auto, off, lz4 or zstd, not 'best'"):
+        driver.listen("127.0.0.1", 0, compress="best")
     driver.listen("127.0.0.1", 0)  # the refused calls have changed nothing
 
 

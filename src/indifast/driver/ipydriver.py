@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from indifast.driver.device import Device, attach, check_coroutine, sendable_stamp
 from indifast.driver.runtime import GRACE, Runtime
 from indifast.protocol import wire
+from indifast.protocol.compress import AUTO
 from indifast.protocol.drivernames import PORT
 from indifast.protocol.message import Wire
 from indifast.protocol.numbers import getfloat
@@ -128,23 +129,35 @@ class IPyDriver(UserDict[str, Device]):
 
     # -- Running
 
-    def listen(self, host: str = "localhost", port: int = PORT) -> None:
+    def listen(
+        self, host: str = "localhost", port: int = PORT, *, raw_frames: bool = True, compress: str = AUTO
+    ) -> None:
         """Serve clients on this port, one at a time, once `asyncrun` is called.
 
         Args:
             host: The name or address to listen on.
             port: The port to listen on; 0 picks a free one, see `listening_port`.
+            raw_frames: Whether to send BLOBs as raw bytes, instead of base64, to indifast clients and servers that do
+                the same.
+            compress: How frames are compressed on a connection with raw frames: "auto" (where that makes it faster, if
+                `indifast[compression]` is installed), "off", or always by "lz4" or "zstd".
 
         Raises:
             RuntimeError: The driver belongs to a server, or is already set to listen.
-            TypeError: The port is not an int.
-            ValueError: The port is not between 0 and 65535.
+            TypeError: The port is not an int, or `compress` is not a string.
+            ValueError: The port is not between 0 and 65535, or `compress` is another word.
+            ImportError: `compress` is a method that is not installed.
         """
+        from indifast.compression import check_choice
         from indifast.driver.portlink import PortLink
         from indifast.transport.sockets import check_port
 
         check_port(port)
-        self._runtime.serve_itself("its own port", lambda refuse: PortLink.open(host, port, refuse))
+        check_choice(compress)
+        self._runtime.serve_itself(
+            "its own port",
+            lambda refuse: PortLink.open(host, port, refuse, raw_frames=raw_frames, compress=compress),
+        )
 
     @property
     def listening_port(self) -> int | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from indifast.driver.streamlink import Refuse, StreamLink
 from indifast.protocol.complaints import Complaints
+from indifast.protocol.compress import AUTO
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.selection import selected
 from indifast.routing.interest import MAX_ENTRIES, BlobPolicies
@@ -33,12 +34,14 @@ class PortLink(Link):
     Without a client, the driver's messages are dropped. Each client begins with BLOBs off.
     """
 
-    def __init__(self, refuse: Refuse, limits: Limits) -> None:
+    def __init__(self, refuse: Refuse, limits: Limits, *, raw_frames: bool = True, compress: str = AUTO) -> None:
         self.closed = False
         self.ended = False
         self.port: int | None = None
         self._refuse = refuse
         self._limits = limits
+        self._raw_frames = raw_frames
+        self._compress = compress
         self._listener: Listener | None = None
         self._client: StreamLink | None = None
         self._callback: Callable[[], None] | None = None
@@ -46,15 +49,32 @@ class PortLink(Link):
         self._complaints = Complaints(logger)
 
     @classmethod
-    async def open(cls, host: str, port: int, refuse: Refuse, limits: Limits = DEFAULT_LIMITS) -> Self:
+    async def open(
+        cls,
+        host: str,
+        port: int,
+        refuse: Refuse,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        raw_frames: bool = True,
+        compress: str = AUTO,
+    ) -> Self:
         """Listen on a port.
+
+        Args:
+            host: The name or address to listen on.
+            port: The port to listen on; 0 picks a free one.
+            refuse: Counts and logs what is refused.
+            limits: The limits on what a client may send, and on what waits for it.
+            raw_frames: Whether clients may ask for raw frames.
+            compress: How these are compressed, one of `compression.CHOICES`.
 
         Raises:
             OSError: The port is not available.
         """
         from indifast.transport.connect import listen_tcp
 
-        link = cls(refuse, limits)
+        link = cls(refuse, limits, raw_frames=raw_frames, compress=compress)
         link._listener = await listen_tcp(host, port, link._accept)
         link.port = link._listener.port
         logger.info("listening on %s", ", ".join(link._listener.addresses))
@@ -77,7 +97,9 @@ class PortLink(Link):
             return
         logger.info("connection from %s", stream.peername)
         self._policies.clear()
-        self._client = client = StreamLink(stream, self._refuse, limits=self._limits)
+        self._client = client = StreamLink(
+            stream, self._refuse, limits=self._limits, raw_frames=self._raw_frames, compress=self._compress
+        )
         client.on_receive(self._callback)
         client.start(lambda: self._lost(client))
 

@@ -88,8 +88,20 @@ class StreamLink(Link, QueueListener):
         terminator: bytes = b"",
         limits: Limits = DEFAULT_LIMITS,
         patient: bool = False,
+        raw_frames: bool = True,
+        compress: str = AUTO,
     ) -> None:
-        """If `patient`, give up a message that is not finished in time, but keep the stream."""
+        """Serve a stream, which the caller starts.
+
+        Args:
+            stream: The stream.
+            refuse: Counts and logs what is refused.
+            terminator: What is written after each message.
+            limits: The limits on what the peer may send, and on what waits for it.
+            patient: Whether to give up a message that is not finished in time, but keep the stream.
+            raw_frames: Whether to agree on raw frames if the peer offers them. A patient link never does.
+            compress: How these are compressed, one of `compression.CHOICES`.
+        """
         self.closed = False
         self.ended = False
         """Whether the peer has sent its last message and the driver has taken it."""
@@ -109,8 +121,9 @@ class StreamLink(Link, QueueListener):
         self._stall = limits.stall
         self._small_queue = limits.small_queue
         self._outbox = _LinkOutbox(limits, attached=stream.local, terminator=terminator, listener=self)
-        if not (patient or stream.local):
-            self._reader.expect_raw(OFFERED, self._raw_agreed, wanted(AUTO, stream))
+        self._compress = compress
+        if raw_frames and not (patient or stream.local):
+            self._reader.expect_raw(OFFERED, self._raw_agreed, wanted(compress, stream))
 
     def start(self, on_lost: Callable[[], None] | None = None) -> None:
         """Start the stream; `on_lost` is called when it is over."""
@@ -260,7 +273,7 @@ class StreamLink(Link, QueueListener):
         self._outbox.instruct(agreed.acceptance, time.monotonic())
         self._outbox.form = RAW
         if agreed.pieces:
-            self._stream.pace(self._outbox, ByRate(AUTO, agreed.methods))
+            self._stream.pace(self._outbox, ByRate(self._compress, agreed.methods))
 
     def _given_up(self, kind: str, held: int, why: str) -> None:
         text = "an unfinished message of %d bytes from %s was given up: %s"
