@@ -10,7 +10,6 @@ LZ4 and zstd are an extra, `indifast[compression]`: see `installed`. Python 3.14
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -87,11 +86,26 @@ def usable(choice: str) -> tuple[str, ...]:
     return installed() if choice == AUTO else tuple(method for method in installed() if method == choice)
 
 
-def prepare() -> None:
-    """Load NumPy in a thread, so that an event loop that inflates a first piece need not wait for that."""
-    if "numpy" not in sys.modules:
-        with contextlib.suppress(RuntimeError):  # no thread can be started: then it has to wait
-            threading.Thread(target=import_module, args=("numpy",), daemon=True).start()
+_loader: threading.Thread | None = None  # what loads NumPy
+
+
+def prepared() -> bool:
+    """Return whether NumPy is loaded. If not, a thread loads it, so that an event loop need not wait for that.
+
+    Many connections that could carry compressed frames never do, so nobody should ask this before there is one.
+    """
+    global _loader
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and not getattr(numpy.__spec__, "_initializing", False):
+        return True
+    if _loader is None:
+        try:
+            thread = threading.Thread(target=import_module, args=("numpy",), daemon=True)
+            thread.start()
+        except (RuntimeError, MemoryError):  # no thread can be started: then it has to wait
+            return True
+        _loader = thread
+    return not _loader.is_alive()
 
 
 class Compressor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import zlib
 
 import lz4.block
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from indifast import compression
 from indifast.cli.demo.starfield import StarField
 from indifast.compression import METHODS, PIECE, WIDTHS, CompressionError, Compressor, Decompressor, best_width
+from tests.support.blackbox import LIMIT
 
 try:
     from compression import zstd
@@ -22,6 +25,26 @@ except ImportError:
 
 methods = pytest.mark.parametrize("method", METHODS)
 STARS = bytes(StarField(512, 512).frame())
+
+
+def test_numpy_is_loaded_by_a_thread_and_once() -> None:
+    program = (
+        "import sys, threading, time; from indifast import compression; before = threading.active_count()\n"
+        "assert not compression.prepared() and not compression.prepared() and threading.active_count() == before + 1\n"
+        "while not compression.prepared(): time.sleep(0.01)\n"
+        "assert 'numpy' in sys.modules; sys.exit(threading.active_count() != before)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=LIMIT).returncode == 0
+
+
+def test_where_no_thread_can_be_started_nobody_waits_for_it() -> None:
+    program = (
+        "import sys, threading; from indifast import compression\n"
+        'def start(thread): raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = start\n"
+        "sys.exit(not compression.prepared() or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=LIMIT).returncode == 0
 
 
 @methods

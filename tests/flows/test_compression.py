@@ -7,6 +7,8 @@ import contextlib
 import os
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,10 +21,10 @@ from indifast import compression
 from indifast.client import IPyClient
 from indifast.compression import METHODS
 from indifast.protocol import wire
+from indifast.protocol.message import INLINE, RAW
 from indifast.routing.bytequeue import ByteQueue
-from indifast.server import connections
-from indifast.transport import packing, stream, tls
-from indifast.transport.rawframes import ACCEPTED, offer
+from indifast.transport import packing, rawframes, stream, tls
+from indifast.transport.rawframes import ACCEPTED, Agreement, offer
 from tests.flows.support import Camera, Watcher, watching
 from tests.server.support import GET
 from tests.support.blackbox import LIMIT
@@ -144,47 +146,179 @@ def test_each_side_has_its_say(at_server: str, at_client: str, raw: bool, used: 
     asyncio.run(run())
 
 
-def test_others_get_their_turn_while_a_frame_is_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Zstandard makes a few kilobytes of what takes the server a long time."""
-    monkeypatch.setattr(connections, "_INFLATED", 1 << 20)
-    turn = 0
-    turns: list[int] = []
-    inflate = compression.Decompressor.decompress
+@pytest.mark.parametrize(
+    ("at_driver", "at_client", "raw", "used"),
+    [
+        ("lz4", "lz4", True, "lz4"),
+        ("lz4", "zstd", True, ""),
+        ("off", "lz4", True, ""),
+        ("auto", "auto", True, ""),
+        ("zstd", "zstd", False, ""),
+    ],
+)
+def test_a_driver_without_a_server_has_its_say(at_driver: str, at_client: str, raw: bool, used: str) -> None:
+    async def run() -> None:
+        camera = Camera(".fits")
+        camera.listen("localhost", 0, compress=at_driver, raw_frames=raw)
+        async with camera:
+            assert camera.listening_port
+            async with watching(camera.listening_port, compress=at_client) as client:
+                size = await bytes_of_a_frame(camera, client)
+                await client.send_newVector("Cam", "frames", members={"a": (SKY, len(SKY), ".bin")})
+                await eventually(lambda: camera.uploads)
+                assert camera.uploads == [{"a": SKY}]
+                connection = client._link.connection
+                assert connection is not None and methods(connection.queue) == [used]
+                assert connection.queue.form == (RAW if raw else INLINE)
+        if used:
+            assert size < 0.65 * len(SKY)
+        else:
+            assert size > len(SKY) if raw else size > 1.3 * len(SKY)
 
-    def counted(*words: Any) -> Any:
-        turns.append(turn)
-        return inflate(*words)
+    asyncio.run(run())
 
-    monkeypatch.setattr(compression.Decompressor, "decompress", counted)
-    block = bytes(256 << 10)
-    made = bytes(compression.Compressor("zstd").compress(block))
-    count = 64
 
-    def frame(value: str) -> bytes:
-        size = count * len(block)
-        vector = f'<newBLOBVector device="Cam" name="frames" timestamp="{value}">'
-        member = f'<oneBLOB name="a" size="{size}" format=".bin" len="{size}" attached="raw"/></newBLOBVector>'
-        pieces = b"".join(
-            wire.packed_head(number, len(made), "zstd", 1, len(block)) + made for number in range(1, count + 1)
-        )
-        return wire.PIECES_FOLLOW + (vector + member).encode() + pieces + b"<?end?>"
+PROGRAM_WITHOUT_NUMPY = """
+import asyncio, sys, threading
+from importlib.machinery import PathFinder
+
+class Finder:
+    def find_spec(name, *words):
+        if name == "numpy":
+            print("by the main thread" if threading.current_thread() is threading.main_thread() else "by another")
+        return None
+
+sys.meta_path.insert(0, Finder)
+from tests.flows.support import Camera, watching
+from tests.support.waiting import eventually
+
+async def main():
+    camera = Camera(".fits")
+    camera.listen("localhost", 0, compress="lz4")
+    async with camera, watching(camera.listening_port, compress="lz4") as client:
+        assert client._link.connection.queue._packing.method == "lz4"
+        assert "numpy" not in sys.modules, "there is no frame yet"
+        content = (bytes(range(100)) + b"x") * 10_000
+        while not client.frames:
+            await camera.expose(content)
+            await asyncio.sleep(0.05)
+        assert client.frames[0][1]["a"] == content
+        assert "numpy" in sys.modules
+
+asyncio.run(main())
+"""
+
+
+def test_numpy_is_loaded_with_the_first_frame_and_by_another_thread() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM_WITHOUT_NUMPY], capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.splitlines()) == {"by another"}
+
+
+# -- Zstandard makes a few kilobytes of what takes the receiver a long time
+
+BLOCK = bytes(256 << 10)
+COUNT = 64
+
+
+def short_text_of_a_long_frame(tag: str, value: str) -> bytes:
+    made = bytes(compression.Compressor("zstd").compress(BLOCK))
+    size = COUNT * len(BLOCK)
+    vector = f'<{tag} device="Cam" name="frames" timestamp="{value}">'
+    member = f'<oneBLOB name="a" size="{size}" format=".bin" len="{size}" attached="raw"/></{tag}>'
+    pieces = b"".join(
+        wire.packed_head(number, len(made), "zstd", 1, len(BLOCK)) + made for number in range(1, COUNT + 1)
+    )
+    return wire.PIECES_FOLLOW + (vector + member).encode() + pieces + b"<?end?>"
+
+
+class Turns:
+    """Counts the turns of the event loop, and in which of them blocks are inflated."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rawframes, "AT_ONCE", 1 << 20)
+        inflate = compression.Decompressor.decompress
+        self.now = 0
+        self.inflated: list[int] = []
+
+        def counted(*words: Any) -> Any:
+            self.inflated.append(self.now)
+            return inflate(*words)
+
+        monkeypatch.setattr(compression.Decompressor, "decompress", counted)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(LIMIT):
+            while not condition():
+                self.now += 1
+                await asyncio.sleep(0)
+
+    def check(self, frames: int) -> None:
+        assert len(self.inflated) == frames * COUNT
+        assert max(map(self.inflated.count, self.inflated)) <= 2 * 5, "the peer's turn, and perhaps the next one's"
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> Turns:
+    return Turns(monkeypatch)
+
+
+@pytest.mark.parametrize(("receiver", "secure"), [("server", False), ("server", True), ("driver", False)])
+def test_others_get_their_turn_while_an_upload_is_inflated(
+    receiver: str, secure: bool, turns: Turns, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    """The peer closes the connection at once, but what it has sent counts."""
 
     async def run() -> None:
-        nonlocal turn
         camera = Camera(".fits")
-        async with ipd.IPyServer(camera, port=0, compress="zstd") as server:
-            reader, writer = await asyncio.open_connection("localhost", server.port)
+        serving, trusting = contexts if secure else (None, None)
+        async with contextlib.AsyncExitStack() as stack:
+            if receiver == "server":
+                port = (
+                    await stack.enter_async_context(ipd.IPyServer(camera, port=0, compress="zstd", ssl=serving))
+                ).port
+            else:
+                camera.listen("localhost", 0, compress="zstd")
+                await stack.enter_async_context(camera)
+                port = camera.listening_port
+            reader, writer = await asyncio.open_connection("localhost", port, ssl=trusting)
             writer.write(offer(["zstd"]).data + GET.encode())
             await reader.readuntil(b"</defBLOBVector>")
-            writer.write(frame("1") + frame("2"))
-            async with asyncio.timeout(LIMIT):
-                while len(camera.uploads) < 2:
-                    turn += 1
-                    await asyncio.sleep(0)
-            assert camera.uploads == [{"a": block * count}] * 2
-            assert len(turns) == 2 * count
-            assert max(map(turns.count, turns)) <= 2 * 5, "the peer's turn, and perhaps the next one's"
+            writer.write(b"".join(short_text_of_a_long_frame("newBLOBVector", value) for value in "12"))
             writer.close()
+            await turns.until(lambda: len(camera.uploads) == 2)
+            assert camera.uploads == [{"a": BLOCK * COUNT}] * 2
+            turns.check(2)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["TCP", "TLS"])
+def test_a_program_gets_its_turn_while_its_client_inflates(
+    secure: bool, turns: Turns, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    definition = (
+        b'<defBLOBVector device="Cam" name="frames" state="Ok" perm="ro">'
+        b'<defBLOB name="a"/><defBLOB name="b"/></defBLOBVector>'
+    )
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"<getProperties")
+        writer.write(Agreement(pieces=True, methods=("zstd",)).acceptance.data + definition)
+        await reader.readuntil(b"</enableBLOB>")
+        writer.write(b"".join(short_text_of_a_long_frame("setBLOBVector", value) for value in "12"))
+        writer.close()
+
+    async def run() -> None:
+        serving, trusting = contexts if secure else (None, None)
+        async with (
+            await asyncio.start_server(serve, "localhost", 0, ssl=serving) as server,
+            watching(server.sockets[0].getsockname()[1], compress="zstd", ssl=trusting) as client,
+        ):
+            await turns.until(lambda: len(client.frames) == 2)
+            assert [values for _, values in client.frames] == [{"a": BLOCK * COUNT}] * 2
+            turns.check(2)
+            server.close()
 
     asyncio.run(run())
 

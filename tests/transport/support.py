@@ -114,8 +114,8 @@ class Timer:
 class ReaderLog:
     """The owner of a message reader, which records what the reader reports."""
 
-    def __init__(self, limits: Limits = DEFAULT_LIMITS, *, relay: bool = True, at_once: int | None = None) -> None:
-        self.reader = MessageReader(self, limits, self.call_later, relay=relay, at_once=at_once)
+    def __init__(self, limits: Limits = DEFAULT_LIMITS, *, relay: bool = True) -> None:
+        self.reader = MessageReader(self, limits, self.call_later, relay=relay)
         self.timers: list[Timer] = []
         self.skips: list[str] = []
         self.refusals: list[tuple[str | None, BaseException]] = []

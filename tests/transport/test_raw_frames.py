@@ -57,6 +57,8 @@ def read(log: ReaderLog, text: bytes, cuts: Sequence[int] = ()) -> list[Routable
     for cut in (*cuts, len(text)):
         messages += log.reader.read(text[at:cut], 0, cut - at, [])
         at = cut
+        while log.reader.unread:
+            messages += log.reader.read(b"", 0, 0, [])
     return messages
 
 
@@ -294,9 +296,8 @@ def agreed_on_methods(
     *,
     relay: bool = True,
     methods: Sequence[str] = METHODS,
-    at_once: int | None = None,
 ) -> ReaderLog:
-    log = ReaderLog(limits or Limits(), relay=relay, at_once=at_once)
+    log = ReaderLog(limits or Limits(), relay=relay)
     log.reader.expect_raw(OFFERED, lambda agreed: None, lambda: methods)
     assert read(log, offer(METHODS).data) == []
     return log
@@ -497,8 +498,13 @@ def test_a_frame_without_memory_for_a_block_is_skipped(relay: bool, size: int, m
 
 
 @relays
-def test_a_reader_leaves_what_takes_long_for_later(relay: bool) -> None:
-    log = agreed_on_methods(relay=relay, at_once=250_000)
+def test_a_reader_leaves_what_takes_long_for_later(relay: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rawframes, "AT_ONCE", 250_000)
+    log = agreed_on_methods(relay=relay)
+
+    def read(log: ReaderLog, text: bytes) -> list[Routable]:
+        return list(log.reader.read(text, 0, len(text), []))
+
     size = 1_000_000
     text = packed(bytes(size), sizes=[100_000], method="zstd", between=SMALL % b"between") + SMALL % b"after"
     messages = read(log, text)
@@ -517,6 +523,39 @@ def test_a_reader_leaves_what_takes_long_for_later(relay: bool) -> None:
     while log.reader.unread:
         log.reader.read(b"", 0, 0, [])
     assert len(log.violations) == 1
+
+
+@relays
+@pytest.mark.parametrize("width", [1, 2])
+def test_what_has_to_be_unshuffled_waits_for_numpy(relay: bool, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes long to load, and an event loop has other things to do."""
+    loaded = False
+    asked: list[bool] = []
+    monkeypatch.setattr(rawframes, "prepared", lambda: asked.append(loaded) or loaded)
+    log = agreed_on_methods(relay=relay)
+    assert not asked, "perhaps there will be no frame"
+    content = bytes(range(200)) * 1000
+    text = packed(content, sizes=[100_000], method="lz4", width=width)
+    begin = text.index(b"more") if b"more" in text else text.index(b"<?indi-piece 2")
+    messages = [*log.reader.read(text[:begin], 0, begin, [])]
+    assert (log.reader.unread, log.reader.again_after > 0) == ((True, True) if width > 1 else (False, False))
+    messages += log.reader.read(b"", 0, 0, [])
+    messages += log.reader.read(text[begin:] + SMALL % b"after", 0, len(text[begin:] + SMALL % b"after"), [])
+    assert [message.name for message in messages] == ([] if width > 1 else ["B", "after"])
+    loaded = True
+    if width > 1:
+        messages += log.reader.read(b"", 0, 0, [])
+    assert [message.name for message in messages] == ["B", "after"] and contents(messages[0]) == [content]
+    assert not log.reader.unread and log.reader.again_after == 0 and log.violations == []
+
+
+def test_numpy_begins_to_be_loaded_with_the_first_piece_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(rawframes, "prepared", lambda: asked.append(True) or True)
+    text = packed(os.urandom(1000) + bytes(100_000), sizes=[200_000], method="lz4", most=500)
+    log = agreed_on_methods()
+    log.reader.read(text, 0, text.index(b"more?>") + len(b"more?>") + 1, [])
+    assert asked and not log.reader.unread
 
 
 def test_a_block_takes_no_more_memory_than_its_content() -> None:

@@ -361,6 +361,66 @@ def test_while_paused_bytes_stay_with_the_peer(run, pair):
     run(scenario())
 
 
+class Worker(Recorder):
+    """A receiver that takes several turns for what it reads."""
+
+    def __init__(self, turns: int, pause: float = 0.0) -> None:
+        super().__init__()
+        self.stream: SocketStream | None = None
+        self.turns = turns
+        self.pause = pause
+
+    def data_received(self, data, start, end, fds):
+        super().data_received(data, start, end, fds)
+        assert self.stream is not None
+        if len(self.chunks) % self.turns:
+            self.stream.call_again(self.pause)
+        if len(self.chunks) == 1:
+            self.stream.pause_reading()
+
+
+@pairs
+@pytest.mark.parametrize("pause", [0.0, 0.001])
+def test_a_receiver_that_needs_more_turns_is_called_again_before_anything_is_read(run, pair, pause):
+    async def scenario():
+        ours, theirs = pair()
+        stream, got = SocketStream(ours), Worker(3, pause)
+        got.stream = stream
+        stream.start(got, Pieces())
+        theirs.sendall(b"one")
+        await eventually(lambda: got.chunks)
+        theirs.sendall(b"two")
+        for _ in range(20):
+            await asyncio.sleep(pause)
+        assert got.chunks == [b"one"], "it is not called while reading is paused"
+        stream.resume_reading()
+        stream.resume_reading()
+        theirs.close()
+        await eventually(lambda: got.lost)
+        assert got.chunks == [b"one", b"", b"", b"two", b"", b""] and got.eof and got.lost == [None]
+
+    run(scenario())
+
+
+def test_a_receiver_is_not_called_again_after_the_end(run):
+    async def scenario():
+        ours, theirs = tcp_pair()
+        stream, got = SocketStream(ours), Worker(3)
+        got.stream = stream
+        stream.start(got, Pieces())
+        theirs.sendall(b"one")
+        await eventually(lambda: got.chunks)
+        stream.resume_reading()
+        stream.abort()
+        await eventually(lambda: got.lost)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert got.chunks == [b"one"]
+        theirs.close()
+
+    run(scenario())
+
+
 def test_one_busy_stream_does_not_keep_another_waiting(run):
     async def scenario():
         busy_ours, busy_theirs = unix_pair()

@@ -145,6 +145,8 @@ class Connection(QueueListener):
                 self._pause()
         if self._fault is not None and not self.lost:
             self.fail(self._fault)
+        elif self._reader.unread:
+            self.stream.call_again(self._reader.again_after)
 
     @property
     def held(self) -> int:

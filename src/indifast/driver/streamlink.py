@@ -199,6 +199,8 @@ class StreamLink(Link, QueueListener):
             self._reading_paused = True
             self._reader.pause()
             self._stream.pause_reading()
+        if self._reader.unread:
+            self._stream.call_again(self._reader.again_after)
         self._notify()
 
     @property

@@ -29,8 +29,6 @@ _MANY = 500  # messages in one read, above which reads are shortened so that oth
 _FEW = 50
 _SHORT_READ = 64 << 10
 _LONG_READ = 1 << 30
-_INFLATED = 16 << 20  # bytes of compressed frames that are inflated before other peers get their turn
-_UNREAD = "unread"  # why a stream is not read whose frames inflate to more
 _EXCERPT = 80
 
 
@@ -110,7 +108,7 @@ class Connection:
         self._host = host
         self.peer = peer
         self.stream = stream
-        self.reader = MessageReader(self, host.limits, host.loop.call_later, relay=True, at_once=_INFLATED)
+        self.reader = MessageReader(self, host.limits, host.loop.call_later, relay=True)
         self.held = 0
         """Bytes of the unfinished element."""
         self.paused: set[str] = set()
@@ -135,8 +133,6 @@ class Connection:
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int], /) -> None:
         """Split what was read into messages and route them."""
-        if start == end and self.paused != {_UNREAD}:
-            return  # `resume` sees to it
         if self._first:
             self._first = False
             if not fds and is_tls(memoryview(data)[start:end]):
@@ -157,12 +153,8 @@ class Connection:
                 self.stream.read_limit = _LONG_READ
         if self._fault is not None and not self.stream.closed:  # now that what was complete has been routed
             self.end(self._fault)
-        elif self._raw and reader.unread and not self._lost:
-            self.pause(_UNREAD)
-            if len(self.paused) == 1:
-                self.stream.deliver_nothing_soon()
-        elif self.paused:
-            self.resume(_UNREAD)
+        elif self._raw and reader.unread:
+            self.stream.call_again(reader.again_after)
 
     def connection_lost(self, exc: Exception | None, /) -> None:
         """Clean up after the end of the stream."""
@@ -266,8 +258,6 @@ class Connection:
             if not self.paused and not self._lost:
                 self.reader.resume()
                 self.stream.resume_reading()
-            elif self.paused == {_UNREAD}:
-                self.stream.deliver_nothing_soon()
 
     def keep_pace(self) -> None:
         """Stop reading a producer for a limited time while all of its readers are behind.

@@ -93,8 +93,6 @@ class MessageReader:
         call_later: The `call_later` of the event loop, used to watch over unfinished messages.
         relay: Whether to keep the base64 of BLOBs as received, in order to pass it on. Otherwise it is decoded as it
             arrives.
-        at_once: The bytes that one `read` inflates; some more than that are left for the next one, see `unread`. None
-            for any number: the owner has no other streams that would wait.
     """
 
     def __init__(
@@ -104,7 +102,6 @@ class MessageReader:
         call_later: CallLater,
         *,
         relay: bool,
-        at_once: int | None = None,
     ) -> None:
         self.tokenizer = Tokenizer(relay=relay, on_skip=listener.skipped, **limits.tokenizer())
         """The tokenizer, public for its counters."""
@@ -112,7 +109,6 @@ class MessageReader:
         """Bytes of the unfinished message."""
         self._listener = listener
         self._relay = relay
-        self._at_once = at_once
         self._blob = limits.blob
         self._most = most_unfinished(limits)
         self._stall = limits.stall
@@ -166,8 +162,16 @@ class MessageReader:
 
     @property
     def unread(self) -> bool:
-        """Whether something of what was read is left, for lack of time. The next `read`, even of nothing, goes on."""
+        """Whether something of what was read is left, for lack of time. The next `read`, even of nothing, goes on.
+
+        The owner reads nothing from the stream until then: see `Stream.call_again`.
+        """
         return self._raw is not None and self._raw.unread
+
+    @property
+    def again_after(self) -> float:
+        """Seconds after which the next `read` finds more to do."""
+        return 0.0 if self._raw is None else self._raw.again_after
 
     def _put(self, fds: Sequence[int]) -> None:
         if self._descriptors is None:
@@ -206,7 +210,6 @@ class MessageReader:
                     methods=agreed.methods,
                     most=self._most,
                     on_outgrown=self._outgrown,
-                    at_once=self._at_once,
                 )
                 on_agreed(agreed)
 

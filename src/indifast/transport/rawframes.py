@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from indifast._parser import BlockPool
-from indifast.compression import METHODS, WIDTHS, CompressionError, Decompressor, prepare
+from indifast.compression import METHODS, WIDTHS, CompressionError, Decompressor, prepared
 from indifast.protocol import wire
 from indifast.protocol.message import Buffer, Instruction
 from indifast.routing.cutting import LARGEST_PIECE
@@ -48,10 +48,15 @@ def _instruction(name: bytes, agreed: Agreement) -> Instruction:
     return Instruction(b"<?%b?>" % b" ".join(words))
 
 
+AT_ONCE = 16 << 20
+"""Bytes of compressed frames that are inflated before others get their turn: a few kilobytes may be gigabytes."""
+
 _PIECES_FOLLOW, _PIECE = b"indi-pieces", b"indi-piece"
 
 _LONG = 64 << 10  # bytes of a slice that is worth keeping the buffer that it is in
 _GATHERED = 256 << 10  # bytes up to which shorter slices are copied together
+_LOADING = 0.01  # seconds
+_UNKNOWN = "?"  # the method of a block that is not complete
 _NEARLY_WHOLE = LARGEST_PIECE // 4 * 3  # bytes of a block that is worth memory for the largest one
 
 NOT_AGREED = "sent a raw frame, which was not agreed on"
@@ -122,7 +127,6 @@ class RawFrames:
         methods: The methods by which pieces may be compressed.
         most: The bytes that an unfinished frame may take in memory.
         on_outgrown: Called when inflating the next block would exceed that. It has to `abandon` the frame.
-        at_once: The bytes after which `read` leaves what is compressed for the next call; None if it never does.
     """
 
     def __init__(
@@ -135,7 +139,6 @@ class RawFrames:
         methods: Collection[str] = (),
         most: int,
         on_outgrown: Callable[[int], None],
-        at_once: int | None = None,
     ) -> None:
         tokenizer.raw = True
         tokenizer.on_instruction = self._instructed if pieces else None
@@ -153,23 +156,29 @@ class RawFrames:
         self._head = _Head(0)  # of that piece
         self._block = bytearray()  # the compressed block, as far as it has come
         self._methods = methods
-        if methods:
-            prepare()
         self._decompressors: dict[tuple[str, int], Decompressor] = {}
         self._most = most
         self._on_outgrown = on_outgrown
-        self._at_once = at_once
         self._inflated = 0  # bytes, by this call of `read`
+        self._loading = False  # what comes next has to wait for NumPy
         self._unread: tuple[Buffer, int, int] | None = None
 
     def read(self, data: Buffer, start: int, end: int) -> list[Element | BlobMessage]:
-        """Take over `data[start:end]`, which must not change afterwards. Return what is complete now."""
+        """Take over `data[start:end]`, which must not change afterwards. Return what is complete now.
+
+        What inflates to much more than `AT_ONCE` is left for the next call, which may be without data: see `unread`.
+        """
         found: list[Element | BlobMessage] = []
         self._inflated = 0
         if self._unread is not None:
             unread, self._unread = self._unread, None
-            self._read(*unread, found, None if start < end else self._at_once)
-        self._read(data, start, end, found, self._at_once)
+            self._read(*unread, found, all_of_it=start < end)
+            if self._unread is not None:  # only NumPy can be the reason, if there is more
+                earlier, begin, stop = self._unread
+                data = b"".join((memoryview(earlier)[begin:stop], memoryview(data)[start:end]))
+                self._unread = data, 0, len(data)
+                return found
+        self._read(data, start, end, found)
         return found
 
     @property
@@ -177,17 +186,31 @@ class RawFrames:
         """Whether something is left for the next call of `read`, which may be without data."""
         return self._unread is not None and self.fault is None
 
+    @property
+    def again_after(self) -> float:
+        """Seconds after which to read that: while NumPy is loaded, by a thread, there is no use in trying at once."""
+        return _LOADING if self._loading else 0.0
+
     def _read(
-        self, data: Buffer, start: int, end: int, found: list[Element | BlobMessage], at_once: int | None
+        self,
+        data: Buffer,
+        start: int,
+        end: int,
+        found: list[Element | BlobMessage],
+        *,
+        all_of_it: bool = False,
     ) -> None:
-        if self._within and self.fault is None and start < end:
-            start = self._go_on(data, start, end, found)
         while start < end and self.fault is None:
-            if at_once is not None and self._inflated > at_once:
+            if self._loading or self._left:
+                self._loading = self._left > 0 and self._head.width > 1 and not prepared()
+            if self._loading or (self._inflated > AT_ONCE and not all_of_it):
                 self._unread = data, start, end
                 return
-            elements = self._tokenizer.feed(data, start, end)
-            start = self._found(elements, data, self._tokenizer.stopped, end, found)
+            if self._within:
+                start = self._go_on(data, start, end, found)
+            else:
+                elements = self._tokenizer.feed(data, start, end)
+                start = self._found(elements, self._tokenizer.stopped, found)
 
     @property
     def _within(self) -> bool:
@@ -213,6 +236,8 @@ class RawFrames:
             else:
                 self._piece += 1
                 self._head = head
+                if head.method == _UNKNOWN:  # perhaps there is time until the block is complete
+                    prepared()
                 self._left = head.length
 
     def _head_of(self, words: Sequence[bytes]) -> _Head | None:
@@ -229,7 +254,7 @@ class RawFrames:
             case []:
                 return _Head(length) if length <= most and not come else None
             case [wire.MORE] if self._methods:
-                return _Head(length, "?") if come + length < most else None
+                return _Head(length, _UNKNOWN) if come + length < most else None
             case [method, width, size]:
                 head = _Head(length, method.decode("ascii", "replace"), _number(width), _number(size))
                 known = head.method in self._methods and head.width in WIDTHS
@@ -239,13 +264,11 @@ class RawFrames:
     def read_rest(self, elements: list[Element], data: Buffer, end: int) -> list[Element | BlobMessage]:
         """Do the same after the tokenizer has been fed, and raw frames were agreed on meanwhile."""
         found: list[Element | BlobMessage] = []
-        start = self._found(elements, data, self._tokenizer.stopped, end, found)
+        start = self._found(elements, self._tokenizer.stopped, found)
         return found + self.read(data, start, end) if start < end else found
 
-    def _found(
-        self, elements: list[Element], data: Buffer, start: int, end: int, found: list[Element | BlobMessage]
-    ) -> int:
-        """Add what the tokenizer has found. Return where it is to go on: after a raw frame, if one was begun."""
+    def _found(self, elements: list[Element], start: int, found: list[Element | BlobMessage]) -> int:
+        """Add what the tokenizer has found before `start`, and begin the frame that follows. Return `start`."""
         frame = elements.pop() if elements and elements[-1].raws else None
         found += elements
         if self.fault is not None:
@@ -256,8 +279,6 @@ class RawFrames:
             self.fault = _UNFINISHED
         elif frame is not None:
             self._frame = self._begun(frame)
-        if self._within:
-            return self._go_on(data, start, end, found)
         return start
 
     def _begun(self, element: Element) -> _Frame | None:

@@ -291,8 +291,9 @@ class Stream:
 
     * life: open, closing (after `close`), or closed (after `abort`, an error, the end of file, or when everything is
       written while closing);
-    * input: idle until the stream is started, and while there is no memory; then watched until `pause_reading` (which
-      `resume_reading` undoes) or closing; over for good after the end of file;
+    * input: idle until the stream is started, while there is no memory, and while the receiver is to be called again;
+      otherwise watched until `pause_reading` (which `resume_reading` undoes) or closing; over for good after the end of
+      file;
     * output: ready, due (after `wake_soon`, until the end of the iteration), sending (until a thread has written what
       it was given), or blocked (until the kernel takes more); failed for good if the peer turns out to be gone.
 
@@ -318,6 +319,9 @@ class Stream:
         self._input = IDLE
         self._output = READY
         self._starved: asyncio.TimerHandle | None = None  # set while there is no memory for reading
+        self._again: float | None = None  # after which pause the receiver is to be called before anything is read
+        self._again_due = False  # the loop will do that
+        self._ending: Callable[[], None] | None = None  # what ends the stream afterwards
         self._grace: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -350,13 +354,35 @@ class Stream:
             self._loop.call_soon(self._wake_now)
             self._output = DUE  # not before, as there may be no memory for the call
 
-    def deliver_nothing_soon(self) -> None:
-        """Call the receiver's `data_received` again, without data, after the others have had their turn."""
-        self._loop.call_soon(self._deliver_nothing)
+    def call_again(self, pause: float = 0.0) -> None:
+        """Call the receiver's `data_received` again, without data, and read nothing until then.
 
-    def _deliver_nothing(self) -> None:
-        if self._life is OPEN:
+        This is for a receiver that has worked on a part of what was read for as long as one turn may take. While
+        reading is paused, it is not called.
+
+        Args:
+            pause: Seconds until then; 0 for as soon as the others have had their turn.
+        """
+        self._again = pause
+        self._unwatch_input()
+        self._watch_input()
+
+    def _call_again(self) -> None:
+        self._again_due = False
+        if self._again is not None and self._input is IDLE and self._life is OPEN:
+            self._again = None
             self._deliver(b"", 0, 0, [])
+            if self._again is None and self._ending is not None:
+                self._ending()
+            else:
+                self._watch_input()
+
+    def _put_off(self, ending: Callable[[], None]) -> bool:
+        """Have `ending` called once the receiver has nothing left to do. Return False if it has nothing left now."""
+        if self._again is None or self._life is not OPEN:
+            return False
+        self._ending = ending
+        return True
 
     def pause_reading(self) -> None:
         """Stop reading, so that data stays in the kernel and the peer has to wait."""
@@ -428,6 +454,11 @@ class Stream:
 
     def _watch_input(self) -> None:
         if self._input is IDLE and self._life is OPEN and self._receiver is not None and self._starved is None:
+            if self._again is not None:
+                if not self._again_due:
+                    self._loop.call_later(self._again, self._call_again)
+                    self._again_due = True  # not before, as there may be no memory for the call
+                return
             self._input = WATCHED
             try:
                 self._open_input()
@@ -501,7 +532,7 @@ class Stream:
             self._end(exc, at_once=True)
 
     def _end_of_input(self) -> None:
-        if self._life is CLOSED:
+        if self._life is CLOSED or self._put_off(self._end_of_input):
             return
         self._unwatch_input()
         self._input = OVER

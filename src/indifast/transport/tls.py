@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from indifast.protocol.complaints import Complaints
 from indifast.transport.alive import Guard, tune_tcp
-from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, OPEN, READY, WATCHED, Stream, is_nearby, peer_name
+from indifast.transport.stream import (
+    BLOCKED,
+    CLOSED,
+    CLOSING,
+    FAILED,
+    OPEN,
+    READY,
+    WATCHED,
+    Stream,
+    is_nearby,
+    peer_name,
+)
 from indifast.transport.tlsfaults import OPTIONS, TLSError, named, speaks_no_tls, why_refused
 
 if TYPE_CHECKING:
@@ -194,6 +205,9 @@ class TLSStream(Stream):
             self._transport.set_write_buffer_limits(high=high)
 
     def _lost(self, exc: Exception | None) -> None:
+        if exc is None and self._put_off(partial(self._lost, None)):
+            self._output = FAILED
+            return
         if exc is None and self._life is not CLOSED:
             exc = self._protocol.unread_alert()
         if isinstance(exc, ssl.SSLError):  # with TLS 1.3, a client learns only now that its certificate is refused
