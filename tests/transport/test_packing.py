@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -217,10 +218,9 @@ class Jobs:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._jobs: list[Callable[[], object]] = []
-        loop = asyncio.get_running_loop()
-        monkeypatch.setattr(loop, "run_in_executor", self._add)
+        monkeypatch.setattr(packing, "threads", lambda: self)
 
-    def _add(self, executor: object, *job: Any) -> None:
+    def submit(self, *job: Any) -> None:
         self._jobs.append(partial(*job))
 
     def do(self) -> None:
@@ -229,14 +229,67 @@ class Jobs:
 
 def test_without_threads_frames_are_sent_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-
         def refuse(*words: object) -> None:
             raise RuntimeError("can't start new thread")
 
-        monkeypatch.setattr(loop, "run_in_executor", refuse)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
         packed = pack([[STARS]], [".fits"], "lz4")
         assert packed is not None and packed.worth is False
+        monkeypatch.undo()
+        assert await finished(pack([[STARS]], [".fits"], "zstd"))  # done by a thread that finds the other frame, too
+        assert packed.worth is False
+
+    asyncio.run(run())
+
+
+def test_threads_are_few_and_do_what_others_do_not_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program has the default executor of its event loop for itself, and so does the resolver."""
+    monkeypatch.setattr(packing, "MOST_THREADS", 2)
+    going_on = threading.Event()
+    at_once: list[int] = []
+    working: set[int] = set()
+
+    def wait(*words: object) -> None:
+        working.add(threading.get_ident())
+        at_once.append(len(working))
+        going_on.wait()
+
+    monkeypatch.setattr(PackedContents, "go_on", wait)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        frames = [pack([[STARS]], [".fits"], "lz4") for _ in range(4)]
+        await eventually(lambda: working)
+        assert await asyncio.to_thread(lambda: 5) == 5, "others need not wait for frames"
+        going_on.set()
+        for frame in frames:
+            assert frame is not None
+            await eventually(lambda frame=frame: frame.block(0) is not None)
+        release = threading.Event()
+        others = [loop.run_in_executor(None, release.wait) for _ in range(2)]
+        assert await finished(pack([[STARS]], [".fits"], "lz4")) is None, "frames need not wait for others"
+        release.set()
+        await asyncio.gather(*others)
+
+    asyncio.run(run())
+    assert max(at_once) <= min(2, len(os.sched_getaffinity(0)))
+
+
+def test_threads_end_with_the_last_connection_that_may_compress() -> None:
+    def running() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("indifast compression")]
+
+    async def run() -> None:
+        gc.collect()
+        await eventually(lambda: not running())
+        connection = ByRate("auto", METHODS)
+        assert not running(), "there is nothing to do"
+        for _ in range(2):
+            assert await finished(pack([[STARS]], [".fits"], "lz4"))
+            assert len(running()) == 1
+        del connection
+        await eventually(lambda: not running())
 
     asyncio.run(run())
 

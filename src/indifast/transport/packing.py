@@ -7,14 +7,19 @@ first block leaves while the others are compressed. What does not become smaller
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 from weakref import ref
 
 from indifast.compression import LZ4, ZSTD, Compressor, best_width_of, compressed_size, usable
 from indifast.protocol.callbacks import call_all
+from indifast.protocol.complaints import Complaints
 from indifast.protocol.compress import AUTO, OFF
 from indifast.protocol.message import Buffer
 from indifast.routing.cutting import LARGEST_PIECE
@@ -44,10 +49,34 @@ UP_TO = {ZSTD: 25e6, LZ4: 200e6}
 Cameras' frames then take half the time. On faster links, the two programs have other things to do.
 """
 
+MOST_THREADS = 4
+"""Threads that compress at the same time, if there are as many processors: what is beside them has work to do, too."""
+
+_complaints = Complaints(logging.getLogger(__name__))
+
 _STAY = 1.25  # the method stays until the rate is this much higher
 _SAMPLES = 4
 _SAMPLE = 8 << 10  # bytes of each sample
 _PAUSE = 0.1  # seconds before a thread tries again what fails for lack of memory
+
+
+_shared: ref[ThreadPoolExecutor] | None = None
+
+
+def threads() -> ThreadPoolExecutor:
+    """Return the threads that compress, the same ones for everybody in this process.
+
+    They are not those of the event loop, because what waits there waits for seconds while frames are compressed, and
+    frames would wait for what programs do there. Each is started when it is needed. They end once nobody refers to
+    them, which is when no connection is left that may compress.
+    """
+    global _shared
+    found = None if _shared is None else _shared()
+    if found is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        found = ThreadPoolExecutor(min(cores, MOST_THREADS), "indifast compression")
+        _shared = ref(found)
+    return found
 
 
 def wanted(choice: str, stream: Stream) -> Callable[[], tuple[str, ...]]:
@@ -74,6 +103,7 @@ class ByRate:
         self._choice = choice
         self._methods = methods
         self._method = ""
+        self._threads = threads() if methods else None  # they stay from one frame to the next
 
     def __call__(self, rate: float) -> str:
         """Return the method for a peer that takes `rate` bytes per second, 0 if that is unknown; "" for none."""
@@ -128,8 +158,9 @@ class PackedContents:
         self._compressors: Iterator[Compressor | None] = iter(())  # of the blocks that are not ready
         self._ready = 0
         self._news = _News()
+        self._threads = threads()
         try:
-            asyncio.get_running_loop().run_in_executor(None, _work, ref(self), self._news)
+            self._threads.submit(_work, ref(self), self._news)
         except RuntimeError:  # no thread can be started any more
             self.worth = False
 
@@ -153,6 +184,8 @@ class PackedContents:
         if self.worth is None:
             self._judge()
             return bool(self.worth)
+        if not self.worth:
+            return False
         at = self._ready
         compressor = next(self._compressors)
         if compressor is not None:
@@ -221,6 +254,9 @@ def _work(found: Callable[[], PackedContents | None], news: _News) -> None:
             more = contents.go_on()
             del contents
             more = news.tell() and more
+    except Exception as error:
+        with contextlib.suppress(MemoryError):
+            _complaints.say(logging.ERROR, time.monotonic(), "A frame is not compressed: %r", error, exc_info=error)
     finally:  # whatever happens, nobody waits for ever
         if (contents := found()) is not None:
             contents.end()
