@@ -242,6 +242,63 @@ def test_without_threads_frames_are_sent_as_they_are(monkeypatch: pytest.MonkeyP
     asyncio.run(run())
 
 
+def message(content: Buffer = STARS) -> BlobMessage:
+    return BlobMessage.from_members("setBLOBVector", {"device": "C", "name": "B"}, [BlobContent("m", ".x", content)])
+
+
+def test_compressed_frames_are_kept_for_those_who_come_later_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come on top of what queues are allowed to hold."""
+    monkeypatch.setattr("indifast.transport.blobs.LARGE", 1 << 30)
+
+    async def made(message: BlobMessage, method: str = "lz4") -> PackedContents:
+        assert message.parts(RAW) is not None
+        packed = message.packed(method)
+        assert packed is not None and await finished(packed)
+        return packed
+
+    kept = packing._Kept()
+    monkeypatch.setattr(packing, "_kept", kept)
+
+    async def three_is_too_many() -> None:
+        waiting = [message() for _ in range(4)]
+        packed = await made(waiting[0])
+        await eventually(lambda: kept.total)
+        size = kept.total
+        assert size == sum(len(block.data) for block in await finished(packed) or [])
+        monkeypatch.setattr(packing, "KEPT", 2 * size + 5)
+        first, second, third = packed, await made(waiting[1]), await made(waiting[2])
+        await eventually(lambda: kept.total == 2 * size)
+        assert waiting[1].packed("lz4") is second and waiting[2].packed("lz4") is third
+        assert first.block(first.count - 1) is not None, "a receiver in the middle of it can finish it"
+        again = await made(waiting[0])
+        assert again is not first
+        await eventually(lambda: kept.total == 2 * size and waiting[1].packed("lz4") is not second)
+        assert waiting[2].packed("lz4") is third
+
+    async def run() -> None:
+        await three_is_too_many()
+        gc.collect()
+        await eventually(lambda: kept.total == 0)
+        monkeypatch.setattr(packing, "KEPT", 5)
+        alone = message()
+        packed = await made(alone)
+        assert alone.packed("lz4") is packed, "the newest one stays"
+        two = [await made(alone, method) for method in METHODS]
+        await eventually(lambda: len(kept._sizes) == 1)
+        assert two[1] is alone.packed("zstd") and two[0] is packed
+
+    asyncio.run(run())
+
+
+def test_frames_that_do_not_shrink_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = packing._Kept()
+    monkeypatch.setattr(packing, "_kept", kept)
+    assert compressed([[NOISE]], [".fits"], "lz4") is None and kept.total == 0
+    content = bytes(BLOCK) + NOISE[:BLOCK]
+    blocks = compressed([[content]], [""], "lz4")
+    assert blocks is not None and kept.total in (0, len(blocks[0].data)), "what is not compressed takes no memory"
+
+
 def test_threads_are_few_and_do_what_others_do_not_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program has the default executor of its event loop for itself, and so does the resolver."""
     monkeypatch.setattr(packing, "MOST_THREADS", 2)

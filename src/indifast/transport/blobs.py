@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import ref
 
 from indifast._base64 import encode, encoded_length
 from indifast._parser import Tokenizer
@@ -224,8 +225,9 @@ class BlobMessage:
             The contents, perhaps not yet ready; None if there is nothing to be gained, as their formats say.
         """
         if method not in self._packed:
-            self._packed[method] = None if self._raws is None else pack(self._raws, self.formats, method)
-        return self._packed[method]
+            give_up = partial(_give_up, ref(self), method)
+            self._packed[method] = None if self._raws is None else pack(self._raws, self.formats, method, give_up)
+        return self._packed.get(method)
 
     def head(self) -> bytes:
         """Return the XML without the contents, for logs."""
@@ -432,6 +434,12 @@ class BlobMessage:
         if self._fault is not None and self.on_fault is not None:
             on_fault, self.on_fault = self.on_fault, None
             on_fault(self._fault)
+
+
+def _give_up(found: Callable[[], BlobMessage | None], method: str) -> None:
+    """Have a message forget what was compressed for it."""
+    if (message := found()) is not None:
+        message._packed.pop(method, None)
 
 
 def routable(

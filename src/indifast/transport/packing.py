@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,9 @@ Cameras' frames then take half the time. On faster links, the two programs have 
 
 MOST_THREADS = 4
 """Threads that compress at the same time, if there are as many processors: what is beside them has work to do, too."""
+
+KEPT = 128 << 20
+"""Bytes of finished compressed frames that a process keeps for further receivers. The oldest ones are made again."""
 
 _complaints = Complaints(logging.getLogger(__name__))
 
@@ -117,13 +121,19 @@ class ByRate:
         return method in self._methods and 0 < rate <= UP_TO[method] * (_STAY if method == self._method else 1)
 
 
-def pack(contents: Sequence[Sequence[Buffer]], formats: Sequence[str], method: str) -> PackedContents | None:
+def pack(
+    contents: Sequence[Sequence[Buffer]],
+    formats: Sequence[str],
+    method: str,
+    give_up: Callable[[], object] = lambda: None,
+) -> PackedContents | None:
     """Have the contents of a message compressed, except for those whose format says that they are compressed already.
 
     Args:
         contents: The contents, each in pieces that never change.
         formats: Their formats.
         method: The method, which is installed.
+        give_up: Called, in any thread, when there are too many finished ones in memory: the caller keeps it no longer.
 
     Returns:
         What is being compressed; None if there is too little of it.
@@ -131,7 +141,7 @@ def pack(contents: Sequence[Sequence[Buffer]], formats: Sequence[str], method: s
     fresh = [not format.lower().endswith(COMPRESSED) for format in formats]
     if sum(_length(content) for content, is_fresh in zip(contents, fresh, strict=True) if is_fresh) < SMALLEST:
         return None
-    return PackedContents(contents, fresh, method)
+    return PackedContents(contents, fresh, method, give_up)
 
 
 class PackedContents:
@@ -143,14 +153,22 @@ class PackedContents:
         contents: The contents, each in pieces that never change.
         fresh: For each, whether to compress it.
         method: The method.
+        give_up: Makes its owner keep it no longer.
     """
 
-    def __init__(self, contents: Sequence[Sequence[Buffer]], fresh: Sequence[bool], method: str) -> None:
+    def __init__(
+        self,
+        contents: Sequence[Sequence[Buffer]],
+        fresh: Sequence[bool],
+        method: str,
+        give_up: Callable[[], object] = lambda: None,
+    ) -> None:
         self.worth: bool | None = None
         """Whether the contents become so much smaller that they are sent like this; None as long as nobody knows."""
         self._contents = contents
         self._fresh = fresh
         self._method = method
+        self.give_up = give_up
         # All blocks as they are. Compressed ones take their places, so nothing is missing if memory runs out.
         blocks = [[Block(part) for part in _parts(content)] for content in contents]
         self._counts = [len(some) for some in blocks]
@@ -191,7 +209,10 @@ class PackedContents:
         if compressor is not None:
             self._blocks[at] = _compressed(memoryview(self._blocks[at].data), compressor)
         self._ready = at + 1
-        return self._ready < len(self._blocks)
+        if self._ready < len(self._blocks):
+            return True
+        _kept.add(self, sum(len(block.data) for block in self._blocks if block.method))
+        return False
 
     def end(self) -> None:
         """Leave what is not compressed as it is."""
@@ -216,6 +237,38 @@ class PackedContents:
             total += length
             expected += length * ratio
         return widths if expected <= total * (1 - LEAST_GAIN) else None
+
+
+class _Kept:
+    """The finished compressed frames of this process, which are given up beyond `KEPT` bytes, oldest first.
+
+    The limits of a queue hold for frames as they are. A frame that waits in a slow queue may have been compressed for a
+    fast one, and so takes memory for which no queue stands. A receiver that is in the middle of one that is given up
+    finishes it. The newest one stays, however large it is: it may just be about to be sent.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._sizes: dict[ref[PackedContents], int] = {}
+        self._lock = threading.RLock()  # `_gone` may be called in the middle of `add`
+
+    def add(self, contents: PackedContents, size: int) -> None:
+        """Keep one more, and give up others if these are too many. In any thread."""
+        with self._lock:
+            self._sizes[ref(contents, self._gone)] = size
+            self.total += size
+            while self.total > KEPT and len(self._sizes) > 1:
+                oldest = next(iter(self._sizes))
+                self.total -= self._sizes.pop(oldest)
+                if (given_up := oldest()) is not None:
+                    given_up.give_up()
+
+    def _gone(self, reference: ref[PackedContents]) -> None:
+        with self._lock:
+            self.total -= self._sizes.pop(reference, 0)
+
+
+_kept = _Kept()
 
 
 class _News:
