@@ -80,6 +80,15 @@ cdef class Block:
     cdef BlockPool pool
 
 
+@cython.final
+cdef class Arrival:
+    # Memory of a content as it arrives. `made` is None once it was handed out; until then, nobody else has it.
+
+    cdef bytes made
+    cdef readonly Py_ssize_t size
+    cdef Py_ssize_t views        # exported and not yet released
+
+
 # ----------------------------------------------------------------------------------------------------- Content
 
 @cython.final

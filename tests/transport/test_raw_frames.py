@@ -51,15 +51,29 @@ def agreed(limits: Limits | None = None, *, relay: bool = True) -> ReaderLog:
 
 
 def read(log: ReaderLog, text: bytes, cuts: Sequence[int] = ()) -> list[Routable]:
-    """Read a text that arrives in chunks which end at `cuts`."""
+    """Read a text that arrives in chunks which end at `cuts`: every other one where it belongs, if that is known."""
     messages: list[Routable] = []
     at = 0
-    for cut in (*cuts, len(text)):
+    for number, cut in enumerate((*cuts, len(text))):
+        if number % 2:
+            at += fill(log, text[at:cut])
         messages += log.reader.read(text[at:cut], 0, cut - at, [])
         at = cut
         while log.reader.unread:
             messages += log.reader.read(b"", 0, 0, [])
     return messages
+
+
+def fill(log: ReaderLog, text: bytes) -> int:
+    """Write the beginning of a text where it belongs, if that is known; return how many bytes these are."""
+    target = log.reader.target()
+    if target is None:
+        return 0
+    with target:
+        nbytes = min(len(target), len(text))
+        target[:nbytes] = text[:nbytes]
+    log.reader.arrived(nbytes)
+    return nbytes
 
 
 def contents(message: Routable) -> list[bytes | None]:
@@ -840,3 +854,95 @@ def test_random_streams() -> None:
                 got.append((again.name, contents(again)))
         at += step
     assert got == sent
+
+
+# -- Long contents are read where they belong
+
+LONG = random.Random(1).randbytes(300_000)
+
+
+def written(*contents: bytes, pieces: bool, size: int) -> bytes:
+    return in_pieces(*contents, sizes=[size]) if pieces else frame(*contents)
+
+
+@pytest.mark.parametrize("pieces", [False, True], ids=["whole", "in pieces"])
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_contents_are_what_they_were_wherever_they_are_read(pieces: bool, data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.sampled_from([1, 1000, (64 << 10) - 1, 64 << 10, 200_000]), min_size=1, max_size=3))
+    sent = [LONG[: size + number] for number, size in enumerate(sizes)]
+    text = written(*sent, pieces=pieces, size=data.draw(st.sampled_from([5000, 100_000, 256 << 10])))
+    text = SMALL % b"a" + text + SMALL % b"b" + text
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    log = agreed(relay=False)
+    messages = read(log, text, cuts)
+    assert [message.name for message in messages] == ["a", "B", "b", "B"]
+    assert contents(messages[1]) == contents(messages[3]) == sent
+    assert all(type(content) is bytes for content in contents(messages[1]))
+    assert log.reader.held == 0 and log.reader.target() is None and log.violations == []
+
+
+def test_a_content_is_neither_copied_nor_read_elsewhere() -> None:
+    log = agreed(relay=False)
+    text = frame(LONG)
+    begin = text.index(LONG)
+    assert log.reader.target() is None
+    assert read(log, text[: begin + 10]) == [] and log.reader.held == 10
+    assert fill(log, LONG[10:-1]) == len(LONG) - 11 and log.reader.held == len(LONG) - 1
+    assert log.reader.target() is None, "it is not worth a system call"
+    (message,) = read(log, LONG[-1:] + text[begin + len(LONG) :])
+    assert isinstance(message, BlobMessage)
+    ((_, view),) = message.views()
+    assert view() is view() and view() == LONG
+
+
+def test_who_passes_frames_on_keeps_the_pieces() -> None:
+    log = agreed(relay=True)
+    text = frame(LONG)
+    read(log, text[:1000])
+    assert log.reader.held and log.reader.target() is None
+
+
+@pytest.mark.parametrize("pieces", [False, True], ids=["whole", "in pieces"])
+def test_a_frame_that_is_dropped_is_read_no_more_into_its_memory(pieces: bool) -> None:
+    log = agreed(relay=False)
+    text = written(LONG, pieces=pieces, size=200_000)
+    at = 10_000
+    read(log, text[:at])
+    assert log.reader.target() is not None
+    log.reader.abandon()
+    assert log.reader.target() is None and log.reader.held == 0
+    assert [message.name for message in read(log, text[at:] + SMALL % b"a")] == ["a"]
+    assert log.skips == ["abandoned"] and log.violations == []
+
+
+def test_a_frame_for_which_there_is_no_memory_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scarce(size: int) -> Any:
+        raise MemoryError
+
+    log = agreed(relay=False)
+    monkeypatch.setattr(rawframes, "Arrival", scarce)
+    messages = read(log, frame(LONG) + SMALL % b"a" + frame(b"fits", name=b"b"))
+    assert [message.name for message in messages] == ["a", "b"] and contents(messages[1]) == [b"fits"]
+    assert [type(error) for _, error in log.refusals] == [MemoryError] and log.violations == []
+
+
+def test_a_frame_that_is_not_continued_is_noticed_wherever_it_is_read() -> None:
+    log = agreed(relay=False)
+    text = frame(LONG)
+    begin = text.index(LONG)
+    read(log, text[:begin])
+    fill(log, LONG[:5])
+    (timer,) = log.timers
+    log.reader._last_read -= 1000
+    timer.fire()
+    assert log.stalls == [5]
+
+
+@every_method
+def test_blocks_are_inflated_where_they_belong(method: str) -> None:
+    before = rawframes._pool.blocks
+    log = agreed_on_methods(relay=False)
+    content = bytes(10 << 20) + LONG
+    (message,) = read(log, packed(content, b"xy", sizes=[256 << 10], method=method, width=2))
+    assert contents(message) == [content, b"xy"] and rawframes._pool.blocks - before <= 1

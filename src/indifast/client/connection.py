@@ -148,6 +148,16 @@ class Connection(QueueListener):
         elif self._reader.unread:
             self.stream.call_again(self._reader.again_after)
 
+    def target(self) -> memoryview | None:
+        """Return the memory that the next bytes belong in. See `Receiver`."""
+        return self._reader.target()
+
+    def arrived(self, nbytes: int) -> None:
+        """Take note of bytes that were read into that."""
+        self._reader.arrived(nbytes)
+        self._on_receive()
+        self.received_bytes += nbytes
+
     @property
     def held(self) -> int:
         """Bytes of the unfinished message."""

@@ -203,6 +203,14 @@ class StreamLink(Link, QueueListener):
             self._stream.call_again(self._reader.again_after)
         self._notify()
 
+    def target(self) -> memoryview | None:
+        """Return the memory that the next bytes belong in. See `Receiver`."""
+        return self._reader.target()
+
+    def arrived(self, nbytes: int) -> None:
+        """Take note of bytes that were read into that. See `Receiver`."""
+        self._reader.arrived(nbytes)
+
     @property
     def held(self) -> int:
         """Bytes of the unfinished message."""

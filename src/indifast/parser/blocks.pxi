@@ -70,3 +70,44 @@ cdef class Block:
             pages_give(self.mem, self.size)
             if pool is not None:
                 pool.blocks -= 1
+
+
+cdef class Arrival:
+    """Writable memory for a content of known length, which becomes a `bytes` object without a copy.
+
+    Args:
+        size: Bytes of the content, at least one. They are undefined until they are written.
+
+    Raises:
+        MemoryError: There is not enough memory.
+    """
+
+    def __cinit__(self, Py_ssize_t size):
+        if size < 1:
+            raise ValueError("there must be something that arrives")
+        self.made = PyBytes_FromStringAndSize(NULL, size)
+        self.size = size
+        pages_will_fill(PyBytes_AS_STRING(self.made), size)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        if self.made is None:
+            raise BufferError("it has become bytes")
+        PyBuffer_FillInfo(view, self, PyBytes_AS_STRING(self.made), self.size, 0, flags)
+        self.views += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.views -= 1
+
+    def finish(self) -> bytes:
+        """Return the content. Nothing more can be written.
+
+        Raises:
+            BufferError: There are still views through which it could be written, or this was called before.
+        """
+        if self.views or self.made is None:
+            raise BufferError("it is still written to" if self.views else "it has become bytes")
+        made, self.made = self.made, None
+        return made

@@ -147,11 +147,7 @@ class MessageReader:
             if self._raw.fault is not None:
                 self._violate(self._raw.fault)
         if held:
-            if held > self._most or self._watch is None:
-                self._hold(held)
-            else:
-                self.held = held
-                self._last_read = time.monotonic()
+            self._hold_on(held)
         elif self.held:
             self.held = 0
         relay = self._relay
@@ -159,6 +155,16 @@ class MessageReader:
             if element.descriptors or (relay and element.blob):
                 return self._with_content(elements)
         return elements
+
+    def target(self) -> memoryview | None:
+        """Return the memory that the next bytes of the stream belong in: see `RawFrames.target`."""
+        return None if self._raw is None else self._raw.target()
+
+    def arrived(self, nbytes: int) -> None:
+        """Take note of bytes that were written to the beginning of what `target` has returned."""
+        assert self._raw is not None
+        self._raw.arrived(nbytes)
+        self._hold_on(self.tokenizer.held + self._raw.held)
 
     @property
     def unread(self) -> bool:
@@ -209,6 +215,7 @@ class MessageReader:
                     pieces=agreed.pieces,
                     methods=agreed.methods,
                     most=self._most,
+                    whole=not self._relay,
                     on_outgrown=self._outgrown,
                 )
                 on_agreed(agreed)
@@ -241,12 +248,13 @@ class MessageReader:
 
     # -- Unfinished messages
 
-    def _hold(self, held: int) -> None:
+    def _hold_on(self, held: int) -> None:
+        """Take note of the size of the unfinished message, which has grown."""
         self.held = held
         self._last_read = time.monotonic()
         if held > self._most:
             self._outgrown(held)
-        else:
+        elif self._watch is None:
             self._watch_for(self._stall)
 
     def _watch_for(self, seconds: float) -> None:

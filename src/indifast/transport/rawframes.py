@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from indifast._parser import BlockPool
+from indifast._parser import Arrival, BlockPool
 from indifast.compression import METHODS, WIDTHS, CompressionError, Decompressor, prepared
 from indifast.protocol import wire
 from indifast.protocol.message import Buffer, Instruction
@@ -126,6 +126,8 @@ class RawFrames:
         pieces: Whether frames may come in pieces. If so, `on_instruction` of the tokenizer is set.
         methods: The methods by which pieces may be compressed.
         most: The bytes that an unfinished frame may take in memory.
+        whole: Whether long contents become one `bytes` object each, for those who read them. Otherwise they stay in the
+            pieces in which they came, for those who pass them on.
         on_outgrown: Called when inflating the next block would exceed that. It has to `abandon` the frame.
     """
 
@@ -138,6 +140,7 @@ class RawFrames:
         pieces: bool = False,
         methods: Collection[str] = (),
         most: int,
+        whole: bool,
         on_outgrown: Callable[[int], None],
     ) -> None:
         tokenizer.raw = True
@@ -158,6 +161,7 @@ class RawFrames:
         self._methods = methods
         self._decompressors: dict[tuple[str, int], Decompressor] = {}
         self._most = most
+        self._whole = whole
         self._on_outgrown = on_outgrown
         self._inflated = 0  # bytes, by this call of `read`
         self._loading = False  # what comes next has to wait for NumPy
@@ -190,6 +194,28 @@ class RawFrames:
     def again_after(self) -> float:
         """Seconds after which to read that: while NumPy is loaded, by a thread, there is no use in trying at once."""
         return _LOADING if self._loading else 0.0
+
+    def target(self) -> memoryview | None:
+        """Return the memory that the next bytes of the stream belong in, so that they need not be copied there.
+
+        Release it before you call `arrived`, or anything else. None: `read` the bytes from where they are.
+        """
+        frame = self._frame
+        if frame is None or self._unread is not None or (self._in_pieces and (self._head.method or not self._left)):
+            return None
+        target = frame.target()
+        if target is None or not self._in_pieces:
+            return target
+        return target[: self._left] if self._left >= _LONG else None
+
+    def arrived(self, nbytes: int) -> None:
+        """Take note of bytes that were written to the beginning of what `target` has returned."""
+        frame = self._frame
+        assert frame is not None
+        frame.arrived(nbytes)
+        if self._in_pieces:
+            self._left -= nbytes
+        self.held = frame.kept
 
     def _read(
         self,
@@ -295,7 +321,14 @@ class RawFrames:
         if max(sizes, default=0) > self._limit:
             self.fault = f"sent a raw frame of {max(sizes)} bytes, more than {self._limit}"
             return None
-        return _Frame(element, sizes)
+        try:
+            # What would be more than an unfinished frame may take is never complete, so it is not worth the memory.
+            return _Frame(element, sizes, whole=self._whole and sum(sizes) <= self._most)
+        except MemoryError as error:
+            self._on_refuse(element, error)
+            frame = _Frame(element, sizes, whole=False)
+            frame.drop()
+            return frame
 
     def _go_on(self, data: Buffer, start: int, end: int, found: list[Element | BlobMessage]) -> int:
         """Take the next bytes of the frame. Return where it ends, or else `end`."""
@@ -344,6 +377,12 @@ class RawFrames:
         if inflate is None:
             inflate = self._decompressors[method, width] = Decompressor(method, width)
         try:
+            target = frame.target(size)
+            if target is not None:
+                with target, target[:size] as place:
+                    inflate.decompress(compressed, size, place)
+                frame.arrived(size)
+                return
             target = memoryview(_pool.get() if size >= _NEARLY_WHOLE else bytearray(size))[:size]
             inflate.decompress(compressed, size, target)
         except CompressionError as error:
@@ -371,9 +410,18 @@ def _number(word: bytes) -> int:
 
 
 class _Frame:
-    """A raw frame that arrives."""
+    """A raw frame that arrives.
 
-    def __init__(self, element: Element, lengths: Sequence[int]) -> None:
+    Args:
+        element: What announces it.
+        lengths: The bytes of each content.
+        whole: Whether each long content is to be in one piece. Memory for all of it is taken at once.
+
+    Raises:
+        MemoryError: There is none.
+    """
+
+    def __init__(self, element: Element, lengths: Sequence[int], *, whole: bool) -> None:
         self.element = element
         self.kept = 0
         self.pieces: list[list[Buffer]] | None = [[] for _ in lengths]
@@ -385,6 +433,7 @@ class _Frame:
         self._missing = list(lengths)
         self._at = 0
         self._gathered = bytearray()
+        self._arrivals = [Arrival(length) if whole and length >= _LONG else None for length in lengths]
 
     @property
     def filled(self) -> bool:
@@ -407,6 +456,21 @@ class _Frame:
                 self._at += 1
         return start
 
+    def target(self, least: int = _LONG) -> memoryview | None:
+        """Return the memory for what is missing of the present content; None if it has none, or less than `least`."""
+        if self.pieces is None or self.filled or self._missing[self._at] < least:
+            return None
+        arrival = self._arrivals[self._at]
+        return None if arrival is None else memoryview(arrival)[-self._missing[self._at] :]
+
+    def arrived(self, nbytes: int) -> None:
+        """Take note of bytes of the present content that are in its memory."""
+        self.kept += nbytes
+        self.missing -= nbytes
+        self._missing[self._at] -= nbytes
+        if not self._missing[self._at]:
+            self._at += 1
+
     def finish(self, data: Buffer, start: int, end: int) -> int:
         """Take the end mark as far as it is there, and return where that is."""
         assert self.mark is not None
@@ -417,6 +481,11 @@ class _Frame:
     def _keep(self, pieces: list[Buffer], data: Buffer, start: int, end: int) -> None:
         """Keep a slice: by reference, or as a copy if it would keep a much larger buffer in memory."""
         self.kept += end - start
+        arrival = self._arrivals[self._at]
+        if arrival is not None:
+            place = len(arrival) - self._missing[self._at]
+            memoryview(arrival)[place : place + end - start] = memoryview(data)[start:end]
+            return
         if end - start >= _LONG:
             self._flush()
             pieces.append(memoryview(data)[start:end])
@@ -435,8 +504,12 @@ class _Frame:
         self.pieces = None
         self.kept = 0
         self._gathered.clear()
+        self._arrivals = [None] * len(self._arrivals)
 
     def contents(self) -> Sequence[Sequence[Buffer]]:
-        """Return the contents, in pieces."""
+        """Return the contents, in pieces. Call this once."""
         assert self.pieces is not None
-        return self.pieces
+        return [
+            pieces if arrival is None else [arrival.finish()]
+            for pieces, arrival in zip(self.pieces, self._arrivals, strict=True)
+        ]

@@ -48,6 +48,7 @@ _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * array("i").itemsize)
 IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
 """Pieces that one system call writes at most."""
 
+_READ_CHUNK = 2 << 20  # bytes read at once into memory of the receiver
 _WRITE_CHUNK = 1 << 20  # bytes taken from the outbox at once: with more, nothing would be gained, and others would wait
 _WRITE_BUDGET = 4 << 20  # bytes per iteration of the loop for one stream, so that the others get their turn
 _DISCARDS = 64  # maximum reads of input that is no longer wanted
@@ -72,7 +73,8 @@ class Receiver(Protocol):
     A receiver may also have a method `eof_received() -> bool`. If it returns True, the stream stays open for writing
     after the peer has finished sending, and `connection_lost` is called when the other direction ends. A receiver that
     assembles messages from several reads also has `held`, the bytes of the unfinished message, and `out_of_memory()`,
-    which discards that message.
+    which discards that message. A receiver that wants large contents in memory of its own has `target()`, which returns
+    what is to be filled next, or None, and `arrived(nbytes)`, which is called instead of `data_received` after that.
     """
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int], /) -> None:
@@ -313,6 +315,7 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._buffer = read_buffer()
         self._receiver: Receiver | None = None
+        self._has_target = False  # the receiver may want to be read into memory of its own
         self._outbox: Queue | None = None
         self._lost_early: Exception | None = None  # why the stream has ended before its start
         self._life = OPEN
@@ -331,6 +334,7 @@ class Stream:
         """Start reading and writing. Call `wake` or `wake_soon` whenever something is put into the outbox."""
         self._receiver = receiver
         self._outbox = outbox
+        self._has_target = hasattr(receiver, "target")
         if self._life is CLOSED:  # closed before the start
             self._loop.call_soon(self._report_lost, self._lost_early)
             return
@@ -664,6 +668,11 @@ class SocketStream(Stream):
     # One read per readiness event, so that a stream that always has more does not keep the others waiting.
 
     def _read_tcp(self) -> None:
+        if self._has_target:
+            target = self._receiver.target()  # type: ignore[union-attr]  # see `Receiver`
+            if target is not None:
+                self._read_into(target)
+                return
         try:
             block, room = self._buffer.room()
         except MemoryError:
@@ -682,6 +691,25 @@ class SocketStream(Stream):
             self._end(exc, at_once=True)
         except MemoryError:  # perhaps after something was read, which is lost then
             self._no_memory("read from it")
+
+    def _read_into(self, target: memoryview) -> None:
+        """Read into memory of the receiver."""
+        try:
+            nbytes = self.socket.recv_into(target, min(len(target), self.read_limit, _READ_CHUNK), _RECV_FLAGS)
+            target.release()
+            if nbytes:
+                self._receiver.arrived(nbytes)  # type: ignore[union-attr]
+            else:
+                self._end_of_input()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as exc:
+            self._end(exc, at_once=True)
+        except MemoryError:
+            self._no_memory("read from it")
+        except Exception as exc:
+            self._buffer.complain("%s: closed after an internal error", self.peername, exc)
+            self._end(exc, at_once=True)
 
     def _read_unix(self) -> None:
         try:
