@@ -32,6 +32,7 @@ from indifast._base64 cimport (
 )
 from indifast._cpython cimport (
     PyBytes_AS,
+    Py_REFCNT,
     PyBytes_New,
     PyUnicode_1BYTE_DATA,
     PyUnicode_DecodeUTF8,
@@ -39,6 +40,7 @@ from indifast._cpython cimport (
     PyUnicode_IS_ASCII,
     PyUnicode_New,
     _PyBytes_Resize,
+    bytes_forget_hash,
     pages_give,
     pages_take,
     pages_will_fill,

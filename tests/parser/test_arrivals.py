@@ -51,3 +51,46 @@ def test_there_is_something(size: int) -> None:
 def test_too_much() -> None:
     with pytest.raises(MemoryError):
         Arrival(1 << 62)
+
+
+def text(value: int) -> bytes:
+    return bytes([value]) * 1000
+
+
+def arrived(spares: list[bytes], value: int) -> bytes:
+    arrival = Arrival(1000, spares)
+    memoryview(arrival)[:] = text(value)
+    return arrival.finish()
+
+
+def test_the_memory_of_what_nobody_has_is_used_again() -> None:
+    spares: list[bytes] = [text(1), text(2)[:-1], text(3)]
+    second, place = spares[1], id(spares[2])
+    first = spares[0]
+    made = arrived(spares, 4)
+    assert id(made) == place and made == text(4)
+    assert spares == [first, second] and first == text(1), "those that somebody has stay as they are"
+    assert arrived(spares, 5) == text(5) and len(spares) == 2, "nothing fits"
+
+
+def test_what_is_only_looked_at_stays_as_it_is() -> None:
+    spares = [text(1)]
+    view = memoryview(spares[0])[5:]
+    assert arrived(spares, 2) == text(2)
+    assert view == text(1)[5:] and spares == [text(1)]
+    view.release()
+    place = id(spares[0])
+    assert id(arrived(spares, 2)) == place and spares == []
+
+
+def test_bytes_whose_memory_is_used_again_have_another_hash() -> None:
+    spares = [text(1)]
+    hash(spares[0])
+    place = id(spares[0])
+    made = arrived(spares, 2)
+    assert id(made) == place and hash(made) == hash(text(2)) and made in {text(2)}
+
+
+def test_only_bytes_are_spare() -> None:
+    with pytest.raises(TypeError):
+        Arrival(5, [bytearray(5)])  # type: ignore[list-item]

@@ -917,7 +917,7 @@ def test_a_frame_that_is_dropped_is_read_no_more_into_its_memory(pieces: bool) -
 
 
 def test_a_frame_for_which_there_is_no_memory_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    def scarce(size: int) -> Any:
+    def scarce(*words: Any) -> Any:
         raise MemoryError
 
     log = agreed(relay=False)
@@ -946,3 +946,42 @@ def test_blocks_are_inflated_where_they_belong(method: str) -> None:
     content = bytes(10 << 20) + LONG
     (message,) = read(log, packed(content, b"xy", sizes=[256 << 10], method=method, width=2))
     assert contents(message) == [content, b"xy"] and rawframes._pool.blocks - before <= 1
+
+
+@pytest.mark.parametrize("method", ["", *METHODS])
+def test_the_memory_of_a_frame_that_nobody_has_is_that_of_the_next_but_one(method: str) -> None:
+    log = agreed_on_methods(relay=False)
+    size = 2 << 20
+
+    def received(value: int) -> bytes:
+        content = bytes([value]) * size
+        text = packed(content, sizes=[256 << 10], method=method) if method else frame(content)
+        (message,) = read(log, text, [500])
+        assert isinstance(message, BlobMessage)
+        ((_, view),) = message.views()
+        assert view() == content
+        return bytes(view())
+
+    kept = received(1)
+    places = set()
+    for value in range(2, 12):
+        current = received(value)
+        places.add(id(current))
+    assert len(places) == 2 and kept == b"\1" * size
+    (timer,) = log.timers[-1:]
+    timer.fire()
+    assert log.reader._raw is not None and log.reader._raw._spares, "a frame has come since the timer was set"
+    log.timers[-1].fire()
+    assert log.reader._raw._spares == []
+    timers = len(log.timers)
+    received(12)
+    assert len(log.timers) == timers + 1 and log.reader._raw._spares
+    log.reader.close()
+    assert log.timers[-1].cancelled and log.reader._raw._spares == [] and current == b"\x0b" * size
+
+
+@pytest.mark.parametrize("size", [1000, 300_000, (64 << 20) + 1])
+def test_memory_of_short_and_of_very_long_contents_is_given_back_at_once(size: int) -> None:
+    log = agreed(relay=False)
+    assert len(read(log, frame(bytes(size)))) == 1
+    assert log.reader._raw is not None and log.reader._raw._spares == []

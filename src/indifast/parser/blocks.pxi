@@ -77,16 +77,26 @@ cdef class Arrival:
 
     Args:
         size: Bytes of the content, at least one. They are undefined until they are written.
+        spares: Earlier contents that may be needed no more. One of this size that nobody else refers to is removed from
+            the list, and its memory is used again: for new memory, the system would have to clear every page.
 
     Raises:
         MemoryError: There is not enough memory.
     """
 
-    def __cinit__(self, Py_ssize_t size):
+    def __cinit__(self, Py_ssize_t size, list spares=None):
+        cdef Py_ssize_t at
         if size < 1:
             raise ValueError("there must be something that arrives")
-        self.made = PyBytes_FromStringAndSize(NULL, size)
         self.size = size
+        if spares is not None:
+            for at in range(len(spares)):
+                self.made = spares[at]
+                if len(self.made) == size and Py_REFCNT(<PyObject *>self.made) == 2:  # the list and this object
+                    del spares[at]
+                    bytes_forget_hash(self.made)
+                    return
+        self.made = PyBytes_FromStringAndSize(NULL, size)
         pages_will_fill(PyBytes_AS_STRING(self.made), size)
 
     def __len__(self) -> int:

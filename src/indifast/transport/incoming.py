@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from indifast._parser import Tokenizer
 from indifast.transport.blobs import BlobMessage, routable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from indifast._parser import Element
     from indifast.protocol.limits import Limits
     from indifast.protocol.message import Buffer, Routable
+    from indifast.transport.timers import CallLater, Timer
 
 
 class Listener(Protocol):
@@ -73,15 +74,6 @@ class Listener(Protocol):
         `why` completes a sentence that begins with the name of the peer.
         """
         ...
-
-
-class Timer(Protocol):
-    """What the `call_later` of an event loop returns."""
-
-    def cancel(self) -> None: ...
-
-
-CallLater: TypeAlias = Callable[[float, Callable[[], None]], Timer]
 
 
 class MessageReader:
@@ -217,6 +209,7 @@ class MessageReader:
                     most=self._most,
                     whole=not self._relay,
                     on_outgrown=self._outgrown,
+                    call_later=self._call_later,
                 )
                 on_agreed(agreed)
 
@@ -307,8 +300,10 @@ class MessageReader:
         if self._descriptors is not None:
             self._descriptors.close()
         self.tokenizer.on_instruction = None
-        if self._raw is not None and self._raw.abandon():
-            self._skip_raw("truncated", self.held)
+        if self._raw is not None:
+            if self._raw.abandon():
+                self._skip_raw("truncated", self.held)
+            self._raw.close()
         self.tokenizer.close()
         self.held = 0
 

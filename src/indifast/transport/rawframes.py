@@ -27,6 +27,7 @@ from indifast.transport.blobs import END_MARK, BlobMessage
 
 if TYPE_CHECKING:
     from indifast._parser import Element, Tokenizer
+    from indifast.transport.timers import CallLater, Timer
 
 OFFERED = b"indi-offer"
 """The instruction that offers what follows its name. Only the side that has connected sends it."""
@@ -55,6 +56,9 @@ _PIECES_FOLLOW, _PIECE = b"indi-pieces", b"indi-piece"
 
 _LONG = 64 << 10  # bytes of a slice that is worth keeping the buffer that it is in
 _GATHERED = 256 << 10  # bytes up to which shorter slices are copied together
+_SPARE_SIZES = range(1 << 20, (64 << 20) + 1)  # bytes of contents whose memory may be used again
+_MOST_SPARE = 2  # one is with the program, while the next one arrives
+_REST = 1.0  # seconds without frames after which that memory is given back
 _LOADING = 0.01  # seconds
 _UNKNOWN = "?"  # the method of a block that is not complete
 _NEARLY_WHOLE = LARGEST_PIECE // 4 * 3  # bytes of a block that is worth memory for the largest one
@@ -129,6 +133,7 @@ class RawFrames:
         whole: Whether long contents become one `bytes` object each, for those who read them. Otherwise they stay in the
             pieces in which they came, for those who pass them on.
         on_outgrown: Called when inflating the next block would exceed that. It has to `abandon` the frame.
+        call_later: The `call_later` of the event loop.
     """
 
     def __init__(
@@ -142,6 +147,7 @@ class RawFrames:
         most: int,
         whole: bool,
         on_outgrown: Callable[[int], None],
+        call_later: CallLater,
     ) -> None:
         tokenizer.raw = True
         tokenizer.on_instruction = self._instructed if pieces else None
@@ -163,6 +169,10 @@ class RawFrames:
         self._most = most
         self._whole = whole
         self._on_outgrown = on_outgrown
+        self._call_later = call_later
+        self._spares: list[bytes] = []  # the newest contents: once nobody has them, others may take their place
+        self._fresh = False  # whether there was one since the timer was set
+        self._resting: Timer | None = None
         self._inflated = 0  # bytes, by this call of `read`
         self._loading = False  # what comes next has to wait for NumPy
         self._unread: tuple[Buffer, int, int] | None = None
@@ -323,10 +333,10 @@ class RawFrames:
             return None
         try:
             # What would be more than an unfinished frame may take is never complete, so it is not worth the memory.
-            return _Frame(element, sizes, whole=self._whole and sum(sizes) <= self._most)
+            return _Frame(element, sizes, self._spares if self._whole and sum(sizes) <= self._most else None)
         except MemoryError as error:
             self._on_refuse(element, error)
-            frame = _Frame(element, sizes, whole=False)
+            frame = _Frame(element, sizes, None)
             frame.drop()
             return frame
 
@@ -358,7 +368,7 @@ class RawFrames:
             self._in_pieces, self._piece = False, 0
             if frame.pieces is not None:
                 try:
-                    found.append(BlobMessage.of(frame.element, raws=frame.contents()))
+                    found.append(BlobMessage.of(frame.element, raws=frame.contents(self._keep)))
                 except MemoryError as error:
                     self._on_refuse(frame.element, error)
         return start
@@ -395,8 +405,33 @@ class RawFrames:
             return
         frame.take(target, 0, size)
 
+    def _keep(self, content: bytes) -> None:
+        """Keep a content for its memory, until there are no frames any more, or newer ones."""
+        if len(content) in _SPARE_SIZES:
+            self._spares.append(content)
+            del self._spares[:-_MOST_SPARE]
+            self._fresh = True
+            if self._resting is None:
+                self._resting = self._call_later(_REST, self._rest)
+
+    def _rest(self) -> None:
+        self._resting = None
+        if self._fresh:
+            self._fresh = False
+            self._resting = self._call_later(_REST, self._rest)
+        else:
+            self._spares.clear()
+
+    def close(self) -> None:
+        """Give back all memory."""
+        self._spares.clear()
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+
     def abandon(self) -> bool:
         """Drop the unfinished frame, whose further bytes are skipped. Return False if there is none."""
+        self._spares.clear()
         if self._frame is None or self._frame.pieces is None:
             return False
         self._frame.drop()
@@ -415,13 +450,14 @@ class _Frame:
     Args:
         element: What announces it.
         lengths: The bytes of each content.
-        whole: Whether each long content is to be in one piece. Memory for all of it is taken at once.
+        spares: Contents whose memory may be used again, if each long content is to be in one piece. Memory for all of
+            it is taken at once. None: it stays in the pieces in which it arrives.
 
     Raises:
         MemoryError: There is none.
     """
 
-    def __init__(self, element: Element, lengths: Sequence[int], *, whole: bool) -> None:
+    def __init__(self, element: Element, lengths: Sequence[int], spares: list[bytes] | None) -> None:
         self.element = element
         self.kept = 0
         self.pieces: list[list[Buffer]] | None = [[] for _ in lengths]
@@ -433,7 +469,9 @@ class _Frame:
         self._missing = list(lengths)
         self._at = 0
         self._gathered = bytearray()
-        self._arrivals = [Arrival(length) if whole and length >= _LONG else None for length in lengths]
+        self._arrivals = [
+            Arrival(length, spares) if spares is not None and length >= _LONG else None for length in lengths
+        ]
 
     @property
     def filled(self) -> bool:
@@ -506,10 +544,12 @@ class _Frame:
         self._gathered.clear()
         self._arrivals = [None] * len(self._arrivals)
 
-    def contents(self) -> Sequence[Sequence[Buffer]]:
-        """Return the contents, in pieces. Call this once."""
+    def contents(self, keep: Callable[[bytes], None]) -> Sequence[Sequence[Buffer]]:
+        """Return the contents, in pieces. Those that are in one piece are given to `keep`, too. Call this once."""
         assert self.pieces is not None
-        return [
-            pieces if arrival is None else [arrival.finish()]
-            for pieces, arrival in zip(self.pieces, self._arrivals, strict=True)
-        ]
+        for pieces, arrival in zip(self.pieces, self._arrivals, strict=True):
+            if arrival is not None:
+                content = arrival.finish()
+                keep(content)
+                pieces.append(content)
+        return self.pieces
