@@ -361,6 +361,60 @@ def test_while_paused_bytes_stay_with_the_peer(run, pair):
     run(scenario())
 
 
+class Owner(Recorder):
+    """A receiver that wants the first bytes in memory of its own."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.memory = bytearray(size)
+        self.filled = 0
+        self.fault: Exception | None = None
+
+    def target(self) -> memoryview | None:
+        return memoryview(self.memory)[self.filled :] if self.filled < len(self.memory) else None
+
+    def arrived(self, nbytes: int) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.filled += nbytes
+
+
+@pytest.mark.parametrize("end", [socket.socket.close, reset], ids=["closed", "reset"])
+@pytest.mark.parametrize("complete", [True, False])
+def test_bytes_are_read_where_the_receiver_wants_them(run, end, complete):
+    async def scenario():
+        ours, theirs = tcp_pair()
+        stream, got = SocketStream(ours), Owner(100_000)
+        stream.start(got, Pieces())
+        content = os.urandom(100_003 if complete else 99_999)
+        await asyncio.to_thread(theirs.sendall, content)
+        await eventually(lambda: got.filled + len(got.data) == len(content))
+        assert got.memory[: got.filled] + got.data == content and len(got.data) == (3 if complete else 0)
+        got.memory += b"no view is left that would keep it from growing"
+        end(theirs)
+        await eventually(lambda: got.lost)
+        assert got.eof == (end is not reset) and [type(exc) for exc in got.lost] == [
+            type(None) if end is not reset else ConnectionResetError
+        ]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("fault", [ZeroDivisionError(), MemoryError()])
+def test_an_error_of_a_receiver_with_memory_of_its_own_ends_only_its_stream(run, fault, caplog):
+    async def scenario():
+        ours, theirs = tcp_pair()
+        stream, got = SocketStream(ours), Owner(10)
+        got.fault = fault
+        stream.start(got, Pieces())
+        theirs.sendall(b"x")
+        await eventually(lambda: got.lost)
+        assert type(got.lost[0]) is type(fault) and caplog.text
+        theirs.close()
+
+    run(scenario())
+
+
 class Worker(Recorder):
     """A receiver that takes several turns for what it reads."""
 
