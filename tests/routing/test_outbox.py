@@ -211,6 +211,78 @@ def test_a_frame_that_was_started_is_finished() -> None:
     assert drain(box) == b"1" * 29 + b"3" * 30
 
 
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_frame_that_all_receivers_have_begun_is_freed_piece_by_piece(grows: bool) -> None:
+    """The queues have its pieces: nobody needs the message, which has all of them."""
+    boxes = [Outbox(LIMITS) for _ in range(2)]
+    message = frame(size=40, pieces=4, shown=2 if grows else None)
+    known = weakref.ref(message)
+    for box in boxes:
+        box.append(message, 0.0)
+        assert sent_in_part(box, 12) == message.data[:12]
+    data = message.data
+    if grows:
+        message.grow(None)
+        for box in boxes:
+            assert sent_in_part(box, 1) == data[12:13]
+    gc.collect()
+    assert known() is message
+    del message, box
+    assert known() is None
+    for box in boxes:
+        assert drain(box) == data[13 if grows else 12 :]
+        assert (box.queued, box.messages, box.blobs) == (0, 0, 0)
+
+
+def test_a_frame_with_descriptors_stays_until_it_is_written() -> None:
+    """They are closed with it, and some may be still to be sent."""
+    box = Outbox(LIMITS, attached=True)
+    message = frame(size=40, pieces=4, fds=(7,))
+    known = weakref.ref(message)
+    box.append(message, 0.0)
+    assert sent_in_part(box, 12) == message.data[:12]
+    del message
+    assert known() is not None
+    drain(box)
+    assert known() is None
+
+
+def test_how_much_of_the_frames_is_left() -> None:
+    box = Outbox(replace(LIMITS, queue=1000))
+    seen: list[float] = []
+    box.append(small(), 0.0)
+    assert box.frames_left(40) == 0
+    for _ in range(2):
+        box.append(frame(size=40, pieces=4), 0.0)
+    box.append(small(), 0.0)
+    sent_in_part(box, 1)
+    assert box.frames_left(40) == 2, "a small message that is begun does not count"
+    drain(box, 3)
+    assert box.frames_left(40) == 0
+    for _ in range(2):
+        box.append(frame(size=40, pieces=4), 0.0)
+    for _ in range(8):
+        sent_in_part(box, 10)
+        seen.append(box.frames_left(40))
+    assert seen == [1.75, 1.5, 1.25, 1, 0.75, 0.5, 0.25, 0]
+
+
+def test_who_waits_for_a_reader_hears_once_that_it_has_taken_more() -> None:
+    box = Outbox(LIMITS)
+    heard: list[str] = []
+    box.append(frame(size=40), 0.0)
+    box.when_taken(lambda: heard.append("taken"))
+    never = lambda: heard.append("never")  # noqa: E731
+    box.when_taken(never)
+    box.not_when_taken(never)
+    sent_in_part(box, 10)
+    sent_in_part(box, 10)
+    assert heard == ["taken"]
+    box.when_taken(lambda: heard.append("gone"))
+    box.clear()
+    assert heard == ["taken", "gone"]
+
+
 def test_a_frame_on_offer_is_not_replaced_while_a_thread_may_write_it() -> None:
     box = Outbox(LIMITS)
     box.append(frame(format=".stream", size=15, fill=b"1"), 0.0)

@@ -14,6 +14,7 @@ from indifast.routing.asking import ASK_INTERVAL
 from indifast.routing.link import Demand
 from indifast.routing.peer import Kind
 from indifast.routing.requests import ASK_BURST
+from tests.routing.fakes import drain
 from tests.routing.talk import Talk, World, blob, command, define, update, who
 from tests.support.operations import assert_constant_cost, operations
 
@@ -591,6 +592,33 @@ def test_a_large_frame_is_waited_for_before_the_next_one_is_read(world: World, m
     large = driver.pace
     world.say("driver", blob("D"))
     assert driver.awaited is large
+
+
+def test_a_large_frame_may_arrive_as_the_readers_take_the_one_before_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = world.peers["driver"]
+    world.client("other")
+    for label in ("all", "other"):
+        world.say(label, "<enableBLOB device='D'>Also</enableBLOB>")
+    world.forget()
+    world.say("driver", blob("D"))
+    assert driver.pace is not None and driver.pace.room() == (1, ()), "a small frame is not waited for like this"
+    monkeypatch.setattr(link, "PATIENT_RATE", 1)
+    boxes = [world.peers[label].outbox for label in ("all", "other")]
+    drained = drain(boxes[0]), drain(boxes[1])
+    assert drained[0] == drained[1]
+    world.say("driver", blob("D"))
+    pace = driver.pace
+    assert pace is not None
+    assert pace.room() == (link.LEAD, (boxes[0], boxes[0]))
+    world.say("other", "<enableBLOB device='E'>Also</enableBLOB>")
+    world.say("driver", blob("E"))
+    assert pace.room() == (link.LEAD - 1, (boxes[0], boxes[1])), "the one that is behind counts"
+    drain(boxes[0])
+    assert pace.room() == (1, ()), "who has taken the frame waits for nobody"
+    world.say("driver", blob("D"))
+    assert driver.pace is not None and driver.pace.readers == [boxes[0]], "who is behind is not waited for"
 
 
 def test_a_producer_outruns_its_readers_when_all_are_far_behind(world: World) -> None:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +28,7 @@ from indifast.driver.propertymembers import BLOBMember
 from indifast.driver.propertyvectors import BLOBVector
 from indifast.protocol.complaints import BURST
 from indifast.protocol.limits import Limits
+from indifast.protocol.message import Routable
 from indifast.routing import link
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.driverqueue import DriverOutbox
@@ -38,7 +39,7 @@ from indifast.server.hub import Hub
 from indifast.transport import blobs, contents, shm
 from indifast.transport.connect import listen_on
 from indifast.transport.descriptors import MAX_WAITING
-from indifast.transport.stream import SocketStream, Stream
+from indifast.transport.stream import SocketStream, Stream, read_buffer
 from tests.routing.talk import World, blob
 from tests.server.support import GET, NEW, Client, Echo, blob_vector, peers
 from tests.support.blackbox import LIMIT
@@ -149,24 +150,16 @@ def test_a_large_frame_is_waited_for_as_long_as_it_takes_at_a_usual_rate(
         for frame in frames:
             await camera.shoot(frame)
 
-    async def by_connection(driver: Client) -> None:
-        for frame in frames:
-            member = f"<oneBLOB name='m' size='{MIB}' format='.fits'>{b64encode(frame).decode()}</oneBLOB>"
-            driver.say(f"<setBLOBVector device='Cam' name='B' state='Ok'>{member}</setBLOBVector>")
-            await driver.writer.drain()
-        await driver.settle()
-
     async def run() -> None:
         camera = Camera()
         async with IPyServer(*[camera] if place == "in the server" else [], port=0, queue=12 * MIB) as server:
             driver = await Client.to(server, asks=False)
             if place == "on a connection":
-                driver.say(
-                    "<defBLOBVector device='Cam' name='B' state='Ok' perm='ro'><defBLOB name='m'/></defBLOBVector>"
-                )
-                await driver.settle()
+                await define_camera(driver)
             sock = await stalled_client(server)
-            sending = asyncio.create_task(by_driver(camera) if place == "in the server" else by_connection(driver))
+            sending = asyncio.create_task(
+                by_driver(camera) if place == "in the server" else send_all(driver, list(map(inline, frames)))
+            )
             assert await asyncio.wait({sending}, timeout=0.5) == (set(), {sending})
             reader = await reads_again(sock)
             got = [(await reader.hears("setBLOBVector")).members[0].data for _ in frames]
@@ -176,6 +169,118 @@ def test_a_large_frame_is_waited_for_as_long_as_it_takes_at_a_usual_rate(
             await driver.close()
 
     asyncio.run(run())
+
+
+async def define_camera(driver: Client) -> None:
+    """Define the BLOB of `Camera` on a connection."""
+    driver.say("<defBLOBVector device='Cam' name='B' state='Ok' perm='ro'><defBLOB name='m'/></defBLOBVector>")
+    await driver.settle()
+
+
+def inline(data: bytes) -> str:
+    member = f"<oneBLOB name='m' size='{len(data)}' format='.fits'>{b64encode(data).decode()}</oneBLOB>"
+    return f"<setBLOBVector device='Cam' name='B' state='Ok'>{member}</setBLOBVector>"
+
+
+async def send_all(driver: Client, messages: list[str]) -> None:
+    for message in messages:
+        driver.say(message)
+        await driver.writer.drain()
+    await driver.settle()
+
+
+@pytest.mark.parametrize("senders", [0, 2])
+def test_of_large_frames_little_more_than_one_is_in_memory(monkeypatch: pytest.MonkeyPatch, senders: int) -> None:
+    """Each arrives as its readers take the one before it, which is freed piece by piece."""
+    monkeypatch.setattr(link, "PATIENT_RATE", MIB / (LIMIT * 10))
+    size = 24 * MIB
+    frames = [inline(bytes([number]) * size) for number in range(4)]
+    buffer, most = read_buffer(), 0
+    room = buffer.room
+
+    def counting() -> tuple[Any, memoryview]:
+        nonlocal most
+        found = room()
+        most = max(most, buffer.blocks)
+        return found
+
+    async def run() -> None:
+        async with IPyServer(port=0, senders=senders) as server:
+            driver = await Client.to(server, asks=False)
+            await define_camera(driver)
+            readers = [await Client.to(server, asks=False) for _ in range(3)]
+            for reader in readers:
+                reader.say(WANTS)
+                await reader.settle()
+            buffer.give_back()
+            before = buffer.blocks
+            monkeypatch.setattr(buffer, "room", counting)
+            sending = asyncio.create_task(send_all(driver, frames))
+
+            async def read(reader: Client) -> None:
+                for number in range(len(frames)):
+                    assert (await reader.hears("setBLOBVector")).members[0].data == bytes([number]) * size
+
+            await asyncio.gather(sending, *map(read, readers))
+            held = (most - before) * (256 << 10) / len(frames[0])
+            assert 0.9 < held < 1.3
+            for client in (driver, *readers):
+                await client.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("senders", [0, 2])
+def test_nobody_waits_for_a_reader_of_large_frames_that_has_stopped(
+    monkeypatch: pytest.MonkeyPatch, senders: int
+) -> None:
+    """A single pause would take too long."""
+    monkeypatch.setattr(link, "PATIENT_RATE", MIB / (LIMIT * 10))
+    size = 12 * MIB
+    frames = [inline(bytes([number]) * size) for number in range(6)]
+
+    async def run() -> None:
+        async with IPyServer(port=0, senders=senders, queue=4 * size) as server:
+            driver = await Client.to(server, asks=False)
+            await define_camera(driver)
+            stalled = await stalled_client(server)
+            reader = await Client.to(server)
+            reader.say("<enableBLOB device='Cam'>Also</enableBLOB>")
+            await reader.settle()
+            sending = asyncio.create_task(send_all(driver, frames))
+            for number in range(len(frames)):
+                assert (await reader.hears("setBLOBVector")).members[0].data == bytes([number]) * size
+            await asyncio.wait_for(sending, LIMIT)
+            stalled.close()
+            await reader.close()
+            await driver.close()
+
+    asyncio.run(run())
+
+
+def test_what_follows_a_large_frame_in_a_file_is_not_taken_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That would arrive at once, and only its few bytes of XML are in memory."""
+    monkeypatch.setattr(link, "PATIENT_RATE", 1)
+    world = World()
+    host = Host()
+    host.route = lambda message: world.router.receive(driver, message, 0.0)
+    driver = world.driver("driver", "D")
+    world.client("c")
+    world.say("c", "<enableBLOB device='D'>Also</enableBLOB>")
+    connection = host.connection(peer=driver)
+    fd = os.memfd_create("frame")
+    os.truncate(fd, 1000)
+    member = "<oneBLOB name='m' size='1000' format='.fits' attached='true'/>"
+    frame = f"<setBLOBVector device='D' name='B' state='Ok'>{member}</setBLOBVector>".encode()
+    connection.data_received(frame[:50], 0, 50, [fd])
+    connection.data_received(frame[50:], 0, len(frame) - 50, [])
+    pace = driver.pace
+    assert pace is not None and pace.large
+    pace.begin()
+    connection.keep_pace()
+    part = b"<setNumberVector device='D' name='"
+    connection.data_received(part, 0, len(part), [])
+    assert connection.held and not connection.paused
 
 
 def test_every_client_of_many_gets_the_definitions_it_asked_for() -> None:
@@ -730,9 +835,11 @@ class Host:
         self.loop = SimpleNamespace(call_later=lambda *_: SimpleNamespace(cancel=lambda: None))
         self.told: list[tuple[object, ...]] = []
         self.held = 0
+        self.route: Callable[[Routable], None] = lambda message: None
 
-    def receive(self, peer: Peer, messages: object, connection: Connection) -> None:
-        """Take messages, which are of no interest."""
+    def receive(self, peer: Peer, messages: Sequence[Routable], connection: Connection) -> None:
+        for message in messages:
+            self.route(message)
 
     def refuse(self, peer: Peer, *what: object) -> None:
         self.told.append(what)
@@ -746,14 +853,18 @@ class Host:
     def hold(self, change: int) -> None:
         self.held += change
 
+    def outrun(self, peer: Peer) -> bool:
+        return False
+
     def ended(self, connection: Connection) -> None:
         self.told.append(("ended",))
 
-    def connection(self, *, forgiving: bool = False) -> Connection:
+    def connection(self, *, forgiving: bool = False, peer: Peer | None = None) -> Connection:
         stream: Any = SimpleNamespace(closed=False, abort=lambda: self.told.append(("aborted",)))
         host: Any = self
         lost: Callable[[Exception | None], None] = lambda exc: self.told.append(("lost",))  # noqa: E731
-        return Connection(host, Peer(Kind.CLIENT, "Client 1", Outbox()), stream, lost, forgiving=forgiving)
+        peer = peer or Peer(Kind.CLIENT, "Client 1", Outbox())
+        return Connection(host, peer, stream, lost, forgiving=forgiving)
 
 
 def test_a_connection_gives_up_an_unfinished_element_when_memory_runs_out() -> None:

@@ -25,6 +25,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "indifast.routing.driverqueue": {"_COMPACT": KIB},
     "indifast.routing.routes": {"_SMALL_BACKLOG": 8 * KIB},
     "indifast.routing.requests": {"_MAX_HELD": 8},
+    "indifast.routing.link": {"PATIENT_RATE": 30_000},
     "indifast.routing.dropnotes": {"_MAX_NOTES": 3},
     "indifast.transport.stream": {"_WRITE_CHUNK": 4 * KIB, "_WRITE_BUDGET": 16 * KIB},
     "indifast.transport.blobs": {"LARGE": 2 * KIB, "BLOCK": 3 << 8},

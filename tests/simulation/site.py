@@ -457,6 +457,7 @@ class Site:
                 "LocalOutbox": partial(LocalOutbox, self.script.settings.driver_room),
             },
             "indifast.server.hub": {"time": clock},
+            "indifast.server.connections": {"time": clock},
             "indifast.server.locallink": {"time": clock},
             "indifast.server.exdriver": {
                 "time": clock,

@@ -46,6 +46,7 @@ class Backlog:
         self._full_at = full_at
         self._was_full = False
         self._when_low: dict[Callable[[], None], None] = {}
+        self._when_taken: dict[Callable[[], None], None] = {}
         # What waits
         self._items: deque[Routable | Frame] = deque()
         self._urgent: deque[Routable] = deque()
@@ -210,6 +211,14 @@ class Backlog:
         """No longer have `callback` called."""
         self._when_low.pop(callback, None)
 
+    def when_taken(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called once when the peer has taken more, or is gone."""
+        self._when_taken[callback] = None
+
+    def not_when_taken(self, callback: Callable[[], None]) -> None:
+        """No longer have `callback` called."""
+        self._when_taken.pop(callback, None)
+
     def stalled(self, now: float, timeout: float) -> bool:
         """Return whether the peer has taken nothing for `timeout` seconds although something was pending."""
         if not self.pending:
@@ -238,6 +247,9 @@ class Backlog:
         if self._was_full and self._full_at is not None and self.queued <= self._full_at // 2:
             self._was_full = False
             self.listener.on_room()
+        if self._when_taken:
+            callbacks, self._when_taken = self._when_taken, {}
+            call_all(callbacks, self.progress)
         if self._when_low and self.small < _LOW:
             callbacks, self._when_low = self._when_low, {}
             call_all(callbacks, self.progress)

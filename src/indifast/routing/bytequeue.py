@@ -82,7 +82,7 @@ class ByteQueue(Backlog):
         bypass.gone += 1
         offer.alone = None
         self._notified = False
-        if self._was_full or self._when_low or bypass.guarded:
+        if self._was_full or self._when_low or self._when_taken or bypass.guarded:
             self._after_removal()
 
     def take(self, max_bytes: int, max_parts: int) -> tuple[list[Buffer], Sequence[int]]:
@@ -378,6 +378,7 @@ class ByteQueue(Backlog):
                 frame.message.when_ready(frame.form, self._made_ready)
             return
         self._growing = None
+        frame.let_go()
         if self._terminator:
             self._remaining.append(self._terminator)
         if not self._remaining:
@@ -462,8 +463,11 @@ class ByteQueue(Backlog):
             if growing:
                 assert isinstance(message, Frame)
                 self._growing = message
-            elif self._terminator and parts and not isinstance(message, Piece):
-                self._remaining.append(self._terminator)
+            else:
+                if isinstance(message, Frame):
+                    message.let_go()
+                if self._terminator and parts and not isinstance(message, Piece):
+                    self._remaining.append(self._terminator)
             nbytes = self._remove_written(nbytes)
             if self._remaining or growing:
                 self._started = message

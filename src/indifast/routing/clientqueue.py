@@ -184,6 +184,15 @@ class Outbox(LossyQueue):
 
     # -- Output
 
+    def frames_left(self, nbytes: int) -> float:
+        """Return how many frames of `nbytes` the peer still has to take, with what is left of the one that is begun."""
+        waiting = self.blobs / nbytes
+        if self._cut is not None or self._growing is not None:
+            return waiting + 1
+        if isinstance(self._started, Frame):
+            return waiting + len(self._remaining) / self._grown  # its pieces are of about the same length
+        return waiting
+
     def _begin(self, message: Routable | Frame) -> None:
         if isinstance(message, Frame) and (inner := message.message) is not None and inner.blob:
             count(self.frames_sent, (inner.device, inner.name))

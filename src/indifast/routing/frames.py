@@ -58,6 +58,15 @@ class Frame:
         """Replace the message in this slot with another one."""
         self.message, self.size, self.begun, self.asked = message, message.size, begun, False
 
+    def let_go(self) -> None:
+        """Forget the message, as all of its pieces were taken over: each is freed once all receivers have it.
+
+        A message with descriptors stays, because they are closed with it, and so does a note, which has to be told that
+        it was written.
+        """
+        if self.form != ATTACHED and self.message is not None and self.message.blob:
+            self.message = None
+
     def empty(self) -> None:
         """Give the message up. Its slot stays."""
         self.message = self.begun = None

@@ -18,6 +18,9 @@ FRAME_PAUSE = 0.1
 PATIENT_RATE = 100_000_000
 """Bytes per second, as on Gigabit Ethernet: a producer waits longer than `FRAME_PAUSE` if its frame takes longer so."""
 
+LEAD = 1 / 16
+"""The part of a large frame that may be in memory beyond the one that its readers are taking."""
+
 
 def frame_pause(nbytes: int) -> float:
     """Return the seconds that the producer of a frame waits at most. `nbytes` is the size of the frame on the wire."""

@@ -16,7 +16,7 @@ from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.frames import Property
 from indifast.routing.inlet import Inlet
 from indifast.routing.interest import BlobPolicies, Interests
-from indifast.routing.link import FRAME_PAUSE, frame_pause
+from indifast.routing.link import FRAME_PAUSE, LEAD, frame_pause
 from indifast.routing.requests import Requests
 
 RouteKey: TypeAlias = tuple[str, str | None, str | None]
@@ -56,9 +56,10 @@ class Pace:
         before: The pace of the producer's frame before this one.
     """
 
-    __slots__ = ("before", "begun", "large", "on_begun", "patience")
+    __slots__ = ("before", "begun", "large", "on_begun", "patience", "readers", "size")
 
     def __init__(self, nbytes: int, before: Pace | None = None) -> None:
+        self.size = nbytes
         self.begun = False
         self.before = before
         self.patience = frame_pause(nbytes)
@@ -66,6 +67,31 @@ class Pace:
         self.large = self.patience > FRAME_PAUSE
         """Whether memory matters more than having the next frame at hand early."""
         self.on_begun: Callable[[], None] | None = None
+        self.readers: list[Outbox] = []
+        """Of a large frame: the queues of those readers whose progress counts in `room`."""
+
+    def add(self, reader: Outbox) -> None:
+        """Add the queue of a reader, which is about to get the frame.
+
+        Who has not begun the frame before this one is too slow to be waited for.
+        """
+        if self.large and not reader.blobs:
+            self.readers.append(reader)
+
+    def room(self) -> tuple[float, tuple[Outbox, ...]]:
+        """Return which part of the next frame may arrive before the readers have taken more of this one.
+
+        Readers of about the same speed are thus kept close together, and pieces of this frame are freed as those of the
+        next one come. All of that may arrive once a reader has taken this one: the fastest waits for nobody.
+
+        Returns:
+            The part, 1 or more for all of the frame, and the queues by which it may become more, if it is less.
+        """
+        left = [reader.frames_left(self.size) for reader in self.readers]
+        least, most = min(left, default=0.0), max(left, default=0.0)
+        if not least:
+            return 1.0, ()
+        return 1 + LEAD - most, (self.readers[left.index(least)], self.readers[left.index(most)])
 
     def begin(self) -> None:
         """Note that a reader has taken the first byte of the frame, or that it was waited for long enough.

@@ -21,6 +21,7 @@ from indifast.protocol.selection import selected, speaker
 from indifast.protocol.via import via_of, with_via
 from indifast.protocol.vocabulary import BLOB_POLICIES, DEF_VECTORS, NEW_VECTORS, SET_VECTORS
 from indifast.routing.asking import Asking
+from indifast.routing.clientqueue import Outbox
 from indifast.routing.demand import Demands
 from indifast.routing.frames import Property
 from indifast.routing.interest import MAX_ENTRIES
@@ -354,6 +355,8 @@ class Router:
             if pace is None:
                 pace = Pace(message.size, peer.pace)
                 begin = pace.begin
+            assert isinstance(reader.outbox, Outbox)
+            pace.add(reader.outbox)
             append(message, now, begin)
         if pace is not None:
             if peer.pace is not None:

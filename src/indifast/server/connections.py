@@ -29,6 +29,7 @@ _MANY = 500  # messages in one read, above which reads are shortened so that oth
 _FEW = 50
 _SHORT_READ = 64 << 10
 _LONG_READ = 1 << 30
+_ANY = 1 << 62  # more than any number of bytes
 _EXCERPT = 80
 
 
@@ -119,6 +120,13 @@ class Connection:
         self._forgiving = forgiving
         self._pace_timer: asyncio.TimerHandle | None = None
         self._pace: Pace | None = None
+        self._arrived = 0  # bytes that were held of what was last complete
+        self._frame = 0  # of the newest frame
+        self._close = _ANY  # bytes of an unfinished frame up to which it is not ahead of its readers
+        self._ahead: tuple[Outbox, ...] = ()  # the readers that it is ahead of; reading resumes when they take more
+        self._ahead_timer: asyncio.TimerHandle | None = None
+        self._ahead_since = 0.0
+        self._waited = 0.0  # seconds for which it was not read
         self._outrun: tuple[Outbox, ...] = ()  # the readers that are far behind; reading resumes when one catches up
         self._first = True
         self._fault: str | None = None  # the fault of the peer that was found in what is being read
@@ -151,6 +159,8 @@ class Connection:
                 self.stream.read_limit = _SHORT_READ
             elif len(messages) < _FEW:
                 self.stream.read_limit = _LONG_READ
+        if self.held > self._close:
+            self._keep_close()
         if self._fault is not None and not self.stream.closed:  # now that what was complete has been routed
             self.end(self._fault)
         elif self._raw and reader.unread:
@@ -164,6 +174,7 @@ class Connection:
         self.reader.close()
         self._count_held()
         self._end_pace()
+        self._read_on()
         self._host.ended(self)
         self._on_lost(exc)
 
@@ -189,6 +200,8 @@ class Connection:
 
     def _count_held(self) -> None:
         change = self.reader.held - self.held
+        if change < 0:
+            self._arrived = self.held
         self.held += change
         self._host.hold(change)
 
@@ -264,14 +277,20 @@ class Connection:
 
         Call this after everything that was read has been routed and written, including answers to pings. One frame may
         wait while the next one arrives, so that readers never have to wait for the producer. While a large frame waits,
-        none arrives: it has arrived while the one before it was written.
+        none arrives: it has arrived while the one before it was written. See `_keep_close`.
         """
         if self._pace_timer is not None or self._lost:
             return
-        pace = self._pace = self.peer.awaited
+        pace = self.peer.awaited
+        if pace is not self._pace:
+            self._pace = pace
+            self._frame, self._arrived = self._arrived, 0
+            # what is in a shared file does not arrive piece by piece
+            self._close = 0 if pace is not None and pace.large and self._frame > pace.size // 2 else _ANY
+        waited, self._waited = self._waited, 0.0
         patience = FRAME_PAUSE
         if pace is not None and not pace.begun:
-            patience = pace.patience
+            patience = max(0.0, pace.patience - waited)
             pace.on_begun = self._end_pace
         elif self._host.outrun(self.peer):
             route = self.peer.last_route
@@ -284,6 +303,33 @@ class Connection:
         self.pauses += 1
         self._pace_timer = self._host.loop.call_later(patience, self._stop_waiting)
         self.pause("pace")
+
+    def _keep_close(self) -> None:
+        """Stop reading a large frame that arrives faster than readers take the one before it, for a limited time."""
+        pace = self._pace
+        left = 0.0 if pace is None else pace.patience - self._waited
+        part, readers = (1.0, ()) if pace is None or left <= 0 else pace.room()
+        if part >= 1:
+            self._close = _ANY
+        elif self.held <= part * self._frame:
+            self._close = int(part * self._frame)
+        elif not self._ahead and not self._lost:
+            self._ahead = readers
+            for outbox in readers:
+                outbox.when_taken(self._read_on)
+            self._ahead_since = time.monotonic()
+            self._ahead_timer = self._host.loop.call_later(left, self._read_on)
+            self.pause("ahead")
+
+    def _read_on(self) -> None:
+        if self._ahead_timer is not None:
+            self._ahead_timer.cancel()
+            self._ahead_timer = None
+            self._waited += time.monotonic() - self._ahead_since
+            for outbox in self._ahead:
+                outbox.not_when_taken(self._read_on)
+            self._ahead = ()
+            self.resume("ahead")
 
     def _stop_waiting(self) -> None:
         """Go on without the readers, and wait for this frame no more: all of them may be gone."""
