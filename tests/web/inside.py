@@ -18,6 +18,7 @@ from indifast.transport.hostnames import OwnNames
 from indifast.transport.sockets import tcp_sockets
 from indifast.web import serving
 from indifast.web.access import Access
+from indifast.web.bounds import CONNECTIONS, LIVE_VIEWERS
 from indifast.web.frames import Frames
 from indifast.web.guard import Guard
 from indifast.web.hub import Hub
@@ -30,7 +31,12 @@ from tests.web.support import API
 
 @contextlib.asynccontextmanager
 async def running(
-    hub: Hub | None = None, module: ModuleType = serving, access: Access | None = None, **bounds: Any
+    hub: Hub | None = None,
+    module: ModuleType = serving,
+    access: Access | None = None,
+    viewers: int = LIVE_VIEWERS,
+    connections: int = CONNECTIONS,
+    **bounds: Any,
 ) -> AsyncIterator[int]:
     """The application, for a server that is not there unless a hub is given. Yields its port.
 
@@ -38,6 +44,8 @@ async def running(
         hub: The client behind it, which is run, too.
         module: The module whose bounds are replaced.
         access: Who may do what; by default everybody everything.
+        viewers: How many may look at live frames.
+        connections: How many other connections there may be.
         bounds: The bounds that take the place of its own.
     """
     with pytest.MonkeyPatch.context() as patch:
@@ -47,7 +55,8 @@ async def running(
         hub = hub or Hub(Address("localhost", free_port()))
         frames = Frames(hub.client)
         try:
-            async with served(application(hub, frames, access or Access(), "0")) as port:
+            app = application(hub, frames, access or Access(), "0", viewers=viewers)
+            async with served(app, connections) as port:
                 yield port
         finally:
             frames.close()
@@ -64,9 +73,9 @@ async def guarding(app: ASGIApp, access: Access | None = None) -> AsyncIterator[
 
 
 @contextlib.asynccontextmanager
-async def served(app: Guard) -> AsyncIterator[int]:
+async def served(app: Guard, connections: int = CONNECTIONS) -> AsyncIterator[int]:
     """An application on a free port, which is yielded."""
-    server = Serving(app)
+    server = Serving(app, connections)
     sockets = tcp_sockets([(socket.AF_INET, "127.0.0.1")], 0, None)
     port = sockets[0].getsockname()[1]
     task = asyncio.create_task(server.run_on(sockets))
@@ -74,6 +83,7 @@ async def served(app: Guard) -> AsyncIterator[int]:
     try:
         yield port
     finally:
+        app.stop()
         server.stop()
         await task
 

@@ -15,7 +15,7 @@ import pytest
 from indifast.cli.toolkit.address import Address
 from indifast.cli.toolkit.webpage import LOGGERS
 from indifast.web import events, shares
-from indifast.web.bounds import COMMAND_SHARE, LIVE_SHARE, REQUESTS, SUBSCRIPTIONS, VIEWER_SHARE
+from indifast.web.bounds import COMMAND_SHARE, REQUESTS, SUBSCRIPTIONS
 from indifast.web.hub import Hub
 from indifast.web.pictures import Negative, Picture
 from indifast.web.views import View
@@ -159,19 +159,20 @@ def connected(port: int, address: str) -> socket.socket:
 
 @pytest.mark.parametrize("live", [False, True])
 def test_no_address_has_all_viewers(server: int, other: str, live: bool) -> None:
-    target = f"{path('Eye', 'PICTURE', 'LEFT')}/live" if live else f"{API}/events"
-    share = LIVE_SHARE if live else VIEWER_SHARE
+    target, share = f"{path('Eye', 'PICTURE', 'LEFT')}/live" if live else f"{API}/events", 4
 
     async def take() -> None:
-        hub = Hub(Address("localhost", server))
-        async with running(hub) as port:
+        hub = Hub(Address("localhost", server), 2 * share)
+        async with running(hub, viewers=2 * share) as port:
             await eventually(lambda: "Eye" in hub.client and "PICTURE" in hub.client["Eye"])
             found = [await upgraded(port, target, connected(port, other)) for _ in range(share)]
             sock = connected(port, other)
             with pytest.raises(AssertionError, match="503"):
                 await upgraded(port, target, sock)
             sock.close()
-            found += [await upgraded(port, target, connected(port, "127.0.0.1")) for _ in range(share + 1)]
+            found += [await upgraded(port, target, connected(port, "127.0.0.1")) for _ in range(share)]
+            with pytest.raises(AssertionError, match="503"):
+                await upgraded(port, target)
             found.pop(0).close()
             for _ in range(1000):
                 sock = connected(port, other)
@@ -216,9 +217,9 @@ def test_no_address_has_all_commands(other: str) -> None:
 def test_no_address_has_all_connections(other: str) -> None:
     async def take() -> None:
         loop = asyncio.get_running_loop()
-        async with running(CONNECTION_SHARE=4) as port:
-            socks = [await upgraded(port, sock=connected(port, other)) for _ in range(2)]
-            socks += [connected(port, other) for _ in range(2)]
+        async with running(connections=16) as port:
+            socks = [await upgraded(port, sock=connected(port, other)) for _ in range(4)]
+            socks += [connected(port, other) for _ in range(4)]
             socks += [connected(port, "127.0.0.1") for _ in range(6)]
             assert (await status_of(port)).endswith(b"200 OK")
             socks.append(connected(port, other))

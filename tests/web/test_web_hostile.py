@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from indifast.web.access import SHORTEST
-from indifast.web.bounds import BODY, HEAD, VIEWERS
+from indifast.web.bounds import BODY, HEAD
 from tests.support.blackbox import LIMIT
 from tests.web.inside import running, upgraded
 from tests.web.support import API, Site, logs_few_wrong_requests, path, site, token_file
@@ -124,9 +124,9 @@ def test_a_message_to_a_socket_is_limited(web: Site) -> None:
     assert socket_.close_code == 1009
 
 
-def test_viewers_are_limited(web: Site) -> None:
-    with contextlib.ExitStack() as stack:
-        for _ in range(VIEWERS):
+def test_viewers_are_limited(server: int, tmp_path: Path) -> None:
+    with site(tmp_path, f"localhost:{server}", "--connections", 16) as web, contextlib.ExitStack() as stack:
+        for _ in range(8):
             stack.enter_context(web.events())
         with pytest.raises(InvalidStatus) as refused, web.events():
             pass
@@ -268,7 +268,7 @@ def test_one_who_asks_nothing_is_disconnected() -> None:
 
 def test_connections_are_limited() -> None:
     async def many() -> None:
-        async with running(CONNECTIONS=5) as port:
+        async with running(connections=5) as port:
             open_ = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             assert await ended(reader)

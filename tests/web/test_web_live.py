@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,13 +16,13 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
-from indifast.web.bounds import LIVE_AHEAD, LIVE_VIEWERS, PICTURES
+from indifast.web.bounds import LIVE_AHEAD, PICTURES
 from indifast.web.frames import Kept
 from indifast.web.views import View
 from tests.support.blackbox import until
 from tests.support.jsonschema import valid
 from tests.web.programs.strange import HEIGHT, WIDTH, fits
-from tests.web.support import Site, frame, path
+from tests.web.support import Site, frame, path, site
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -153,9 +154,10 @@ def test_other_pages_see_no_frames(web: Site) -> None:
     assert refused.value.response.status_code == 403
 
 
-def test_viewers_are_limited(web: Site) -> None:
-    with contextlib.ExitStack() as stack:
-        for _ in range(LIVE_VIEWERS):
+def test_viewers_are_limited(server: int, tmp_path: Path) -> None:
+    with site(tmp_path, f"localhost:{server}", "--viewers", 10) as web, contextlib.ExitStack() as stack:
+        web.wait_for(*EYE[:2])
+        for _ in range(10):
             stack.enter_context(web.live(*EYE))
         with pytest.raises(InvalidStatus) as refused, web.live(*EYE):
             pass

@@ -8,6 +8,9 @@ KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 
+MOST_VIEWERS = 1_000_000
+"""Viewers of the page in the browser, and connections to it, that may be asked for."""
+
 MOST_SENDERS = 64
 """Threads for sending that a server may be asked to have."""
 

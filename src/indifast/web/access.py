@@ -35,6 +35,8 @@ class Session:
         self._until = until
         self._clock = clock
         self._ended = asyncio.Event()
+        self.endings: set[Callable[[], object]] = set()
+        """What is called when somebody ends it; not when its time is over."""
 
     @property
     def active(self) -> bool:
@@ -44,6 +46,8 @@ class Session:
     def end(self) -> None:
         """End it."""
         self._ended.set()
+        for each in list(self.endings):
+            each()
 
     async def ended(self) -> None:
         """Wait for its end."""

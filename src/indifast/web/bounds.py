@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-CONNECTIONS = 128
-"""Connections at once; further ones are closed."""
-
-CONNECTION_SHARE = 48
-"""Of these, connections from one address."""
+CONNECTIONS = 1000
+"""Connections at once besides those of viewers of live frames, unless somebody says otherwise; more are closed."""
 
 REQUEST_TIME = 10.0
 """Seconds within which a request must arrive as a whole."""
@@ -41,17 +38,20 @@ UPLOAD_SHARE = 1
 LONGEST_FORMAT = 100
 """Characters of the format of such a BLOB."""
 
-VIEWERS = 64
-"""WebSockets at once."""
+LIVE_VIEWERS = 10_000
+"""WebSockets with live frames at once, unless somebody says otherwise."""
 
-VIEWER_SHARE = 16
-"""Of these, WebSockets from one address."""
+LIVE_VIEWS = 64
+"""Different parts, stretches and colors in which frames are looked at: each is a picture of its own."""
 
-LIVE_VIEWERS = 64
-"""WebSockets with live frames at once."""
+LEAST_RATE = 8 << 10
+"""Bytes in a second with which a frame may be read for longer than `UNREAD_TIME`."""
 
-LIVE_SHARE = 16
-"""Of these, WebSockets from one address."""
+NOTES = 16 << 10
+"""Bytes of short messages that may wait for a viewer of live frames."""
+
+UNSENT = 64 << 10
+"""Bytes to such a viewer that the system takes before it has sent others."""
 
 LIVE_AHEAD = 4
 """Frames that a viewer may ask for before it has received them."""

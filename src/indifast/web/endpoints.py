@@ -150,6 +150,9 @@ EVENTS = f"{BASE}/events"
 LIVE = f"{_FRAME}/live"
 """The path of the WebSocket with live frames."""
 
+HAND_OVER = "indifast.hand_over"
+"""The extension of a WebSocket's scope that gives its connection away: a descriptor, and what was read already."""
+
 FAILURES = {
     400: "invalid",
     401: "token",

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -35,7 +35,7 @@ _API = BASE.partition("/v1")[0]
 _DEVICE = re.compile(f"{re.escape(BASE)}/devices/([^/]*)")
 _PASSED_ON = re.compile(r"forwarded|via|x-forwarded.*|(x-real|x-client|true-client)-ip|cf-connecting-ip")
 """Headers by which web servers say that they pass a request on."""
-_LOGIN_ENDED = 4401
+LOGIN_ENDED, WHY_ENDED = 4401, "the login has ended"
 """Why a WebSocket was closed: its login has ended. Like the status of a request."""
 
 HEADERS = {
@@ -91,10 +91,19 @@ class Guard:
         names: The names of this machine.
         access: Who may do what.
         local: Whether it is for programs of this machine, which need no token.
+        ends: What `stop` calls.
     """
 
-    def __init__(self, app: ASGIApp, names: OwnNames, access: Access, local: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        names: OwnNames,
+        access: Access,
+        local: bool = False,
+        ends: Sequence[Callable[[], object]] = (),
+    ) -> None:
         self._app = app
+        self._ends = ends
         self._local = local
         self._names = names
         self._access = access
@@ -134,6 +143,8 @@ class Guard:
     def stop(self) -> None:
         """End all requests. What serves the application ends the WebSockets."""
         self._stopping.set()
+        for each in self._ends:
+            each()
 
     async def _serve_request(self, scope: Scope, receive: Receive, send: Send, asker: Asker | None) -> None:
         """Answer a request, unless the login with which it was sent ends before.
@@ -161,7 +172,7 @@ class Guard:
         login = None if asker is None else asker.session
         ended = await self._until_it_ends(self._app(scope, receive, send), login, lambda: False, stops=False)
         if ended is not None:
-            await send({"type": "websocket.close", "code": _LOGIN_ENDED, "reason": ended.message})
+            await send({"type": "websocket.close", "code": LOGIN_ENDED, "reason": ended.message})
 
     async def _until_it_ends(
         self, work: Awaitable[None], login: Session | None, begun: Callable[[], bool], *, stops: bool
@@ -174,7 +185,7 @@ class Guard:
         if stops:
             ends[asyncio.ensure_future(self._stopping.wait())] = Refused(503, "unavailable", "the page ends")
         if login is not None:
-            ends[asyncio.ensure_future(login.ended())] = Refused(401, "token", "the login has ended")
+            ends[asyncio.ensure_future(login.ended())] = Refused(401, "token", WHY_ENDED)
         serving = asyncio.ensure_future(work)
         try:
             await asyncio.wait((serving, *ends), return_when=asyncio.FIRST_COMPLETED)

@@ -14,12 +14,12 @@ from indifast.client.events import defVector, delProperty, setVector
 from indifast.protocol import jsonform, similar
 from indifast.protocol.jsonform import Plain
 from indifast.web import viewer
-from indifast.web.bounds import COMMAND_SHARE, COMMANDS, VIEWER_SHARE, VIEWERS
+from indifast.web.bounds import COMMAND_SHARE, COMMANDS, CONNECTIONS
 from indifast.web.concealed import secret_members
 from indifast.web.curves import Curves
 from indifast.web.rights import RIGHTS
 from indifast.web.shares import Busy as Busy
-from indifast.web.shares import Shares
+from indifast.web.shares import Shares, share_in
 from indifast.web.viewer import Subscription, Viewer, covers
 
 
@@ -58,9 +58,13 @@ class Hub:
     """Everything that is known of one server, for any number of viewers.
 
     What whoever asks must not see (`RIGHTS`) is not there for them.
+
+    Args:
+        server: The server.
+        viewers: How many there may be; by default, so many that others can still connect.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, viewers: int = CONNECTIONS // 2) -> None:
         self.server = server
         self.client = DisplayClient.of(server, self._hear)
         self.client.give_back_memory = False  # the next frame needs it
@@ -68,7 +72,7 @@ class Hub:
         """Whether there is a connection to the server, as far as the viewers are told."""
         self.curves = Curves(self._known)
         self._viewers: set[Viewer] = set()
-        self._viewing = Shares(VIEWERS, VIEWER_SHARE, "viewers")
+        self._viewing = Shares(viewers, share_in(viewers), "viewers")
         self._commanding = Shares(COMMANDS, COMMAND_SHARE, "commands that wait for their answers")
         self._answers: set[Answers] = set()
         self._events: dict[tuple[str, str], str] = {}

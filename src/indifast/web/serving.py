@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import h11
 import uvicorn
 from starlette.types import ASGIApp
+from starlette.websockets import WebSocketDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from indifast.web.bounds import (
     BODY,
-    CONNECTION_SHARE,
     CONNECTIONS,
     HEAD,
     REQUEST_TIME,
     UNREAD_BYTES,
     UNREAD_TIME,
+    UNSENT,
     UPLOAD_RATE,
 )
-from indifast.web.shares import share_of
+from indifast.web.endpoints import HAND_OVER
+from indifast.web.shares import Busy, Shares, share_in, share_of
 
 _END = 2
 """Seconds that connections have to end when the program ends."""
@@ -56,36 +60,75 @@ class _Unread:
 
 
 class _WebSocket(_Unread, WebSocketsSansIOProtocol):
-    """A WebSocket within the bounds: answers to pings do not pile up, either."""
+    """A WebSocket within the bounds: answers to pings do not pile up, either.
+
+    The application may take its connection.
+    """
+
+    _early = b""
+
+    def __init__(self, room: Shares, **given: Any) -> None:
+        super().__init__(**given)
+        self._room = room
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._room.give_back(share_of({"client": self.client}))  # taken before it was a WebSocket
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.get_write_buffer_size() > UNREAD_BYTES:
             self.transport.abort()
             return
+        if self.handshake_initiated and not self.handshake_complete:
+            self._early += data  # after the first message, nothing is read any more
         super().data_received(data)
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        if not self.close_sent:
+            extensions: Any = self.scope["extensions"]
+            extensions[HAND_OVER] = self._hand_over
+
+    def _hand_over(self) -> tuple[int, bytes]:
+        """Give away the connection, after it was accepted; return a descriptor for it, and what was read from it.
+
+        Raises:
+            WebSocketDisconnect: The peer has gone, or there is no descriptor.
+        """
+        if self.transport.is_closing() or self.transport.get_write_buffer_size():
+            raise WebSocketDisconnect(1006)
+        sock = self.transport.get_extra_info("socket")
+        with contextlib.suppress(AttributeError, OSError):  # where the system does not know it, more waits there
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        try:
+            fd = os.dup(sock.fileno())
+        except OSError:
+            raise WebSocketDisconnect(1006) from None
+        self.transport.abort()  # its own descriptor is closed, the connection is not
+        return fd, self._early
 
 
 class _Http(_Unread, H11Protocol):
     """A connection within the bounds: there are not too many, and a request must arrive in time."""
 
+    _refused = False
     _late: asyncio.TimerHandle | None = None
     _since = 0.0
     _received = 0
 
+    def __init__(self, room: Shares, **given: Any) -> None:
+        super().__init__(**given)
+        self._room = room
+
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS or self._has_too_many():
+        try:
+            self._room.take(share_of({"client": self.client}))
+        except Busy:
+            self._refused = True
             transport.abort()
-            return
-        self._watch()
-
-    def _has_too_many(self) -> bool:
-        """Whether there are too many connections from this address, those that became WebSockets included."""
-        whose = share_of({"client": self.client})
-        if whose is None:
-            return False
-        others: set[Any] = self.connections
-        return sum(share_of({"client": each.client}) == whose for each in others) > CONNECTION_SHARE
+        else:
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
@@ -94,6 +137,8 @@ class _Http(_Unread, H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watch()
+        if not self._refused:
+            self._room.give_back(share_of({"client": self.client}))
         super().connection_lost(exc)
 
     def _watch(self) -> None:
@@ -123,13 +168,19 @@ class _Http(_Unread, H11Protocol):
 
 
 class Serving(uvicorn.Server):
-    """The web server. Whoever runs it handles signals, and ends it by `stop`."""
+    """The web server. Whoever runs it handles signals, and ends it by `stop`.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: The application.
+        connections: How many connections there may be, besides those that are handed over.
+    """
+
+    def __init__(self, app: ASGIApp, connections: int = CONNECTIONS) -> None:
+        room = Shares(connections, share_in(connections), "connections")
         config = uvicorn.Config(
             app,
-            http=_Http,
-            ws=_WebSocket,
+            http=partial(_Http, room),  # type: ignore[arg-type] # what it is used for is what a class is called for
+            ws=partial(_WebSocket, room),  # type: ignore[arg-type] # the same
             ws_max_size=BODY,
             ws_per_message_deflate=False,
             lifespan="off",

@@ -25,11 +25,20 @@ class Shares:
 
     def __init__(self, most: int, share: int, what: str) -> None:
         self._most, self._share, self._what = most, share, what
+        self._all = 0
         self._taken: Counter[str | None] = Counter()
 
     @contextmanager
     def taking(self, whose: str | None) -> Iterator[None]:
-        """Take one for the duration of a block.
+        """Take one for the duration of a block; see `take`."""
+        self.take(whose)
+        try:
+            yield
+        finally:
+            self.give_back(whose)
+
+    def take(self, whose: str | None) -> None:
+        """Take one.
 
         Args:
             whose: What `share_of` says.
@@ -37,17 +46,24 @@ class Shares:
         Raises:
             Busy: There are too many.
         """
-        if self._taken.total() >= self._most:
+        if self._all >= self._most:
             raise Busy(f"there are {self._most} {self._what} already")
         if whose is not None and self._taken[whose] >= self._share:
             raise Busy(f"there are {self._share} {self._what} of {whose} already")
+        self._all += 1
         self._taken[whose] += 1
-        try:
-            yield
-        finally:
-            self._taken[whose] -= 1
-            if not self._taken[whose]:
-                del self._taken[whose]
+
+    def give_back(self, whose: str | None) -> None:
+        """Give one back."""
+        self._all -= 1
+        self._taken[whose] -= 1
+        if not self._taken[whose]:
+            del self._taken[whose]
+
+
+def share_in(most: int) -> int:
+    """Return how much of what many want one address may have: half, as a whole school may have one address."""
+    return max(1, most // 2)
 
 
 def share_of(scope: Mapping[str, Any]) -> str | None:

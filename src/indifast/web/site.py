@@ -15,6 +15,7 @@ from indifast.protocol import jsonform
 from indifast.transport.hostnames import OwnNames
 from indifast.web.access import Access
 from indifast.web.api import Api
+from indifast.web.bounds import LIVE_VIEWERS
 from indifast.web.drivers import Drivers
 from indifast.web.endpoints import BASE, EVENTS, LIVE
 from indifast.web.events import Events
@@ -24,6 +25,7 @@ from indifast.web.hub import Hub
 from indifast.web.live import Live
 from indifast.web.manager import Manager
 from indifast.web.shelf import Shelf
+from indifast.web.viewing import Viewing
 
 _PAGES = {"index.html": "/", "wall.html": "/wall"}
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -36,6 +38,7 @@ def application(
     version: str,
     names: Iterable[str] = (),
     drivers: Drivers | None = None,
+    viewers: int = LIVE_VIEWERS,
 ) -> Guard:
     """Return the ASGI application.
 
@@ -46,16 +49,18 @@ def application(
         version: The version of the program.
         names: Names by which the application is asked, besides those of this machine and its addresses.
         drivers: Drivers that may be started and stopped.
+        viewers: How many may look at live frames at once.
     """
     shelf = Shelf()
+    viewing = Viewing(shelf, viewers)
     routes: list[BaseRoute] = [
         *_pages(),
         *Api(hub, frames, shelf, access, version, drivers).routes(),
         WebSocketRoute(EVENTS, Events(hub).answer),
-        WebSocketRoute(LIVE, Live(hub, frames, shelf).answer),
+        WebSocketRoute(LIVE, Live(hub, frames, viewing).answer),
     ]
     own = OwnNames((*names, *filter(None, (access.public,))))
-    return Guard(Router(routes, redirect_slashes=False, default=_nothing), own, access)
+    return Guard(Router(routes, redirect_slashes=False, default=_nothing), own, access, ends=(viewing.close,))
 
 
 def managing(hub: Hub, drivers: Drivers, access: Access, version: str, port: int) -> Guard:

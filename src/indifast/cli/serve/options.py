@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from indifast.protocol.compress import AUTO
 from indifast.protocol.drivernames import LOCAL_SOCKET, PORT, is_program, peer_port, split_remote
-from indifast.protocol.limits import DEFAULT_LIMITS, MIB, MOST_SENDERS, Limits
+from indifast.protocol.limits import DEFAULT_LIMITS, MIB, MOST_SENDERS, MOST_VIEWERS, Limits
 from indifast.transport.sockets import parse_place
 
 TYPE_CHECKING = False  # as in `typing`, which must not be imported before the server listens
@@ -63,6 +63,8 @@ Options, which may be bundled (-vvp PORT):
  --web-read-only  : send no commands from the browser
  --web-name NAME  : a name by which browsers ask for the page, besides those of this machine; may be repeated
  --web-public NAME : a web server in front passes on requests to this name: all of them need a token or login
+ --web-viewers N  : how many may look at live frames in the browser at once, default 10000
+ --web-connections N : how many other connections there may be to the page, default 1000
  --senders N      : threads that write frames, default as many as pay off, at most 4. 0 for none
  --config FILE    : read drivers, remote servers and limits from this file (TOML)
  --help           : show this text
@@ -85,7 +87,8 @@ SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
 LONG_VALUES = (
     "host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics", "senders", "web",
-    "web-token-file", "web-users", "web-drivers", "web-manager", "web-name", "web-public", "compress",
+    "web-token-file", "web-users", "web-drivers", "web-manager", "web-name", "web-public",
+    "web-viewers", "web-connections", "compress",
 )  # fmt: skip
 """Options with a value, in the next word or after "="."""
 LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "web-read-only", "help", "version")
@@ -157,6 +160,8 @@ class Web:
     read_only: bool = False
     names: list[str] = field(default_factory=list)
     public: str | None = None
+    viewers: int | None = None
+    connections: int | None = None
 
 
 @dataclass
@@ -339,6 +344,8 @@ def _set(options: Options, name: str, value: str) -> None:
                 raise UsageError(f"--{name}: {exc}") from None
         case "web-token-file" | "web-users" | "web-drivers" | "web-public":
             setattr(options.web, name.removeprefix("web-").replace("-", "_"), value)
+        case "web-viewers" | "web-connections":
+            setattr(options.web, name.removeprefix("web-"), _integer(f"-{name}", value, 1, MOST_VIEWERS))
         case "web-read-only":
             options.web.read_only = True
         case "web-name":
@@ -448,6 +455,8 @@ _WEB = {
     "read_only": bool,
     "names": list,
     "public": str,
+    "viewers": int,
+    "connections": int,
 }
 _TLS = {"cert": str, "key": str, "ca": str}
 _LIMITS = {each.name: (int, float) if each.type == "float" else int for each in dataclasses.fields(Limits)}
@@ -547,6 +556,9 @@ def _read_web(options: Options, path: str, table: Any) -> None:
             setattr(options.web, *(_web_place(key, str(value)) if key in _WEB_PORTS else (key, value)))
         except ValueError as exc:
             raise ConfigError(f"configuration file {path}: web.{key}: {exc}") from None
+    for key, value in (("viewers", options.web.viewers), ("connections", options.web.connections)):
+        if value is not None and not 1 <= value <= MOST_VIEWERS:
+            raise ConfigError(f"configuration file {path}: web.{key} must be from 1 to {MOST_VIEWERS}, not {value}")
     if not all(isinstance(name, str) for name in options.web.names):
         raise ConfigError(f"configuration file {path}: web.names must be texts")
 

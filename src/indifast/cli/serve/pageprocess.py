@@ -173,11 +173,21 @@ async def serve(sockets: Sequence[socket.socket], connection: socket.socket, lin
         rules = webpage.Rules(**options["rules"], prefix="--web-")
         access = rules.access(sock.getsockname()[0] for sock in sockets)
         drivers = RemoteDrivers(talk) if options["drivers"] else None
-        page = webpage.Webpage(server, access, options["names"], drivers, options["manages"] if manager else None)
+        page = webpage.Webpage(
+            server,
+            access,
+            options["names"],
+            drivers,
+            options["manages"] if manager else None,
+            options["viewers"],
+            options["connections"],
+        )
     except webpage.WebpageError as error:
         talk.tell(failed=str(error))
         return
     webpage.limit_warnings(logging.getLogger().handlers)
+    if page.lack is not None:
+        logger.warning("page in the browser: %s", page.lack)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, page.stop)
     running = asyncio.create_task(page.run(sockets, manager))
     await page.started()

@@ -196,6 +196,8 @@ class Website:
             drivers=self.drivers is not None,
             manages=self._server.port,
             manager_sockets=len(self._manager),
+            viewers=web.viewers,
+            connections=web.connections,
             verbose=self._options.verbose,
         )
         return page

@@ -90,9 +90,12 @@ class Webpage:
         names: Names by which the page is asked, besides those of this machine.
         drivers: Drivers that may be started and stopped.
         manages: The port of the server, to answer the requests of INDI Web Manager, too.
+        viewers: How many may look at live frames at once; None: as many as are usual.
+        connections: How many other connections there may be; None: as many as are usual.
 
     Attributes:
         hub: What is known of the server.
+        lack: Why there is room for fewer; None if there is room for all.
     """
 
     def __init__(
@@ -102,19 +105,28 @@ class Webpage:
         names: Iterable[str] = (),
         drivers: Drivers | None = None,
         manages: int | None = None,
+        viewers: int | None = None,
+        connections: int | None = None,
     ) -> None:
         from indifast import version
+        from indifast.web.capacity import Capacity, made_room
         from indifast.web.frames import Frames
         from indifast.web.hub import Hub
         from indifast.web.serving import Serving
         from indifast.web.site import application, managing
 
-        self.hub = Hub(server)
+        usual = Capacity()
+        room, self.lack = made_room(
+            Capacity(
+                usual.viewers if viewers is None else viewers, usual.connections if connections is None else connections
+            )
+        )
+        self.hub = Hub(server, max(1, room.connections // 2))
         self._frames = Frames(self.hub.client)
-        self._guards = [application(self.hub, self._frames, access, version, names, drivers)]
+        self._guards = [application(self.hub, self._frames, access, version, names, drivers, room.viewers)]
         if manages is not None and drivers is not None:
             self._guards.append(managing(self.hub, drivers, access, version, manages))
-        self._servings = [Serving(guard) for guard in self._guards]
+        self._servings = [Serving(guard, room.connections) for guard in self._guards]
 
     async def run(self, sockets: Sequence[socket.socket], manager: Sequence[socket.socket] = ()) -> None:
         """Serve on these sockets, which are closed in the end, until `stop` is called.

@@ -17,6 +17,7 @@ from indifast.cli.toolkit.address import Address, AddressError, add_server_optio
 from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.cli.toolkit.session import run, say
 from indifast.cli.toolkit.webpage import PORT
+from indifast.protocol.limits import MOST_VIEWERS
 from indifast.transport.sockets import addresses_of, parse_place, tcp_sockets
 
 if TYPE_CHECKING:
@@ -79,6 +80,12 @@ def parser() -> Parser:
         "--web-public", metavar="HOSTNAME",
         help="a web server in front passes on requests to this name, from anywhere: all of them need a token or login",
     )  # fmt: skip
+    parser.add_argument(
+        "--viewers", type=_count, metavar="N", help="how many may look at live frames at once (default: 10000)"
+    )
+    parser.add_argument(
+        "--connections", type=_count, metavar="N", help="how many other connections there may be (default: 1000)"
+    )
     add_server_options(parser, word=True)
     return parser
 
@@ -99,7 +106,9 @@ async def _web(options: argparse.Namespace) -> int:
         raise ToolError(str(error)) from None
     except OSError as error:
         raise ToolError(error.strerror or str(error)) from None
-    page = webpage.Webpage(server, access, options.name)
+    page = webpage.Webpage(server, access, options.name, viewers=options.viewers, connections=options.connections)
+    if page.lack is not None:
+        say(options.program, page.lack)
     signals.handle_in(asyncio.get_running_loop(), signals.STOPPING, page.stop)
     if not options.debug:
         _show_warnings()
@@ -131,6 +140,13 @@ def _hash_password() -> int:
         raise ToolError("a password is needed")
     print(Password.of(password))
     return Status.DONE
+
+
+def _count(text: str) -> int:
+    """Return how many there may be of something."""
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 0 < int(text) <= MOST_VIEWERS:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {MOST_VIEWERS} is required, not {text!r}")
+    return int(text)
 
 
 def _place(text: str) -> tuple[str, int]:
