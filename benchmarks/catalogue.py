@@ -31,6 +31,7 @@ NAMES = (
     "recording",
     "web",
     "browser",
+    "viewers",
 )
 """The programs in the order in which they run and appear on the page."""
 

@@ -40,9 +40,9 @@ BESIDE = "indifast, beside one that reads nothing"
 
 
 @contextmanager
-def serving(rate: float) -> Iterator[tuple[int, int]]:
-    """A camera, and the web application: gives the port and the process id of the latter."""
-    with peers.process([sys.executable, "-m", "benchmarks.web_camera", str(rate)]) as camera:
+def serving(rate: float, *size: int) -> Iterator[tuple[int, int]]:
+    """A camera, perhaps of another size, and the web application: gives the port and the process id of the latter."""
+    with peers.process([sys.executable, "-m", "benchmarks.web_camera", str(rate), *map(str, size)]) as camera:
         server, port = peers.first_number(camera), peers.free_port()
         words = ["-m", "indifast", "web", f"127.0.0.1:{server}", "--listen", str(port)]
         with peers.process([sys.executable, *words]) as web:
