@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -40,11 +40,11 @@ BESIDE = "indifast, beside one that reads nothing"
 
 
 @contextmanager
-def serving(rate: float, *size: int) -> Iterator[tuple[int, int]]:
+def serving(rate: float, *size: int, options: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
     """A camera, perhaps of another size, and the web application: gives the port and the process id of the latter."""
     with peers.process([sys.executable, "-m", "benchmarks.web_camera", str(rate), *map(str, size)]) as camera:
         server, port = peers.first_number(camera), peers.free_port()
-        words = ["-m", "indifast", "web", f"127.0.0.1:{server}", "--listen", str(port)]
+        words = ["-m", "indifast", "web", f"127.0.0.1:{server}", "--listen", str(port), *options]
         with peers.process([sys.executable, *words]) as web:
             peers.wait_for_port(port, web)
             _until_known(port)

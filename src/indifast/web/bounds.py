@@ -44,6 +44,9 @@ LIVE_VIEWERS = 10_000
 LIVE_VIEWS = 64
 """Different parts, stretches and colors in which frames are looked at: each is a picture of its own."""
 
+LIVE_REQUEST = 4 << 10
+"""Bytes of a message of a viewer of live frames."""
+
 LEAST_RATE = 8 << 10
 """Bytes in a second with which a frame may be read for longer than `UNREAD_TIME`."""
 

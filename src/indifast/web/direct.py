@@ -16,7 +16,7 @@ from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Protocol, Side, State
 from websockets.utils import apply_mask as _slow_mask
 
-from indifast.web.bounds import BODY, LEAST_RATE, NOTES, UNREAD_TIME
+from indifast.web.bounds import LEAST_RATE, LIVE_REQUEST, NOTES, UNREAD_TIME
 
 try:
     from websockets.speedups import apply_mask
@@ -41,8 +41,6 @@ _SWEEP = 1.0
 """Seconds between two looks at those who are silent, slow or late."""
 
 _TEXT, _PONG = 0x80 | Opcode.TEXT, 0x80 | Opcode.PONG
-_SHORT = range(0x80, 0x80 | 126)
-"""How a client says the length of a frame that is short."""
 
 
 def frame_of(content: str | bytes) -> bytes:
@@ -61,7 +59,8 @@ class Direct:
     """
 
     __slots__ = (
-        "_after", "_asked", "_closing", "_crowd", "_due", "_heard", "_parts", "_protocol", "fd", "patient", "stuck"
+        "_after", "_alive", "_asked", "_closing", "_crowd", "_due", "_heard", "_library", "_partial", "_parts",
+        "fd", "patient", "stuck", "waits",
     )  # fmt: skip
 
     def __init__(self, crowd: Crowd, fd: int) -> None:
@@ -69,6 +68,8 @@ class Direct:
         """-1 when it is closed."""
         self.patient = False
         """Whether it was sent something: until then, it has its turn before others."""
+        self.waits = False
+        """Whether nothing is to be read until `Crowd.resume`."""
         self._crowd = crowd
         self.stuck: memoryview | None = None
         """What is left of a frame that the system did not take as a whole."""
@@ -76,9 +77,9 @@ class Direct:
         self._due = 0.0
         self._closing = False
         self._heard = crowd.now()
-        self._asked = False
-        self._protocol: Protocol | None = None
-        self._parts = b""
+        self._alive = self._asked = False
+        self._library: Protocol | None = None
+        self._partial = self._parts = b""
 
     # -- For subclasses
 
@@ -92,11 +93,6 @@ class Direct:
 
     def lost(self) -> None:
         """The WebSocket has ended."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether nothing is to be read until `Crowd.resume`."""
-        return False
 
     @property
     def busy(self) -> bool:
@@ -141,7 +137,7 @@ class Direct:
             self._crowd.forget(self)
             os.close(self.fd)
             self.fd = -1
-            self.stuck, self._after, self._protocol = None, b"", None
+            self.stuck, self._after, self._library = None, b"", None
             self.lost()
 
     # -- What the kernel says
@@ -167,6 +163,8 @@ class Direct:
 
     def read(self) -> bool:
         """Read what has arrived, or a part of it; return whether there may be more."""
+        if self.waits:
+            return False
         try:
             data = os.read(self.fd, _PIECE)
         except BlockingIOError:
@@ -181,44 +179,58 @@ class Direct:
 
     def hear(self, data: bytes) -> None:
         """Understand what has arrived."""
-        self._heard = self._crowd.now()
-        self._asked = False
+        self._alive = True
+        if self._partial:
+            data, self._partial = self._partial + data, b""
         at, end = 0, len(data)
-        if self._protocol is None:
-            while end - at >= 6 and data[at] in (_TEXT, _PONG) and data[at + 1] in _SHORT:
-                stop = at + 6 + (data[at + 1] & 0x7F)
-                if stop > end:
+        while end - at >= 2:
+            start, length = at + 6, data[at + 1] - 0x80
+            if length > 125:
+                start = at + (8 if length == 126 else 14)
+                if end < start:
                     break
-                if data[at] == _TEXT and not self._closing:
-                    self.obey(apply_mask(data[at + 6 : stop], data[at + 2 : at + 6]))
-                    if self.fd < 0:
-                        return
-                at = stop
-            if at == end:
+                length = int.from_bytes(data[at + 2 : start - 4], "big")
+            if not 0 <= length <= LIVE_REQUEST:
+                self._hear_odd(data[at:])  # refuses it: it is too long, or not masked
                 return
-            self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=BODY, logger=_logger)
-        self._hear_more(self._protocol, data[at:])
+            stop = start + length
+            if stop > end:
+                break
+            if data[at] == _TEXT and self._library is None:
+                if not self._closing:
+                    self.obey(apply_mask(data[start:stop], data[start - 4 : start]))
+            elif data[at] != _PONG or self._library is not None:
+                self._hear_odd(data[at:stop])
+            if self.fd < 0:
+                return
+            at = stop
+        if at < end:
+            self._partial = data[at:]
 
-    def _hear_more(self, protocol: Protocol, data: bytes) -> None:
-        """Understand whatever is not short and whole."""
-        protocol.receive_data(data)
-        for event in protocol.events_received():
+    def _hear_odd(self, data: bytes) -> None:
+        """Understand a frame that is not just a short message: have the library do it, until the message is whole."""
+        library = self._library or Protocol(Side.SERVER, state=State.OPEN, max_size=LIVE_REQUEST, logger=_logger)
+        library.receive_data(data)
+        for event in library.events_received():
             assert isinstance(event, Frame)
-            if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT) and not self._closing:
+            if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 self._parts += event.data
-                if event.fin:
+                self._library = None if event.fin else library
+                if event.fin and not self._closing:
                     message, self._parts = self._parts, b""
                     self.obey(message)
-        answer = b"".join(protocol.data_to_send())
+        answer = b"".join(library.data_to_send())
         if answer and not self._closing:
             self.note(answer)
-        if protocol.state is not State.OPEN:  # the peer has said that it ends, or what cannot be understood
+        if library.state is not State.OPEN:  # the peer has said that it ends, or what cannot be understood
             self.end()
 
     def check(self, now: float) -> None:
         """End the WebSocket if its peer is gone, reads too slowly, or is late."""
         if (self.stuck is not None or self._closing) and now > self._due:
             self.end()
+        elif self._alive:
+            self._heard, self._alive, self._asked = now, False, False
         elif now - self._heard > _PING and not self._closing:
             if self._asked:
                 self.end()
@@ -323,7 +335,7 @@ class EpollCrowd(Crowd):
         """Nothing has to be done."""
 
     def read(self, direct: Direct) -> None:
-        if direct.fd >= 0 and not direct.waits and direct.read():
+        if direct.fd >= 0 and direct.read():
             self._loop.call_soon(self.read, direct)  # the kernel will not tell it again
 
     def resume(self, direct: Direct) -> None:
@@ -359,8 +371,8 @@ class EpollCrowd(Crowd):
                 continue
             if event & select.EPOLLOUT and direct.stuck is not None:
                 direct.write()
-            if event & ~select.EPOLLOUT:
-                self.read(direct)
+            if event & ~select.EPOLLOUT and direct.fd >= 0 and direct.read():
+                self._loop.call_soon(self.read, direct)
 
 
 def crowd() -> Crowd:

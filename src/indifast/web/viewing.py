@@ -16,6 +16,7 @@ import logging
 import math
 import os
 from functools import lru_cache
+from time import monotonic
 from typing import Any, NamedTuple
 
 from indifast.picture import NoPreview
@@ -50,16 +51,12 @@ class _Request(NamedTuple):
     tells: bool | None
 
 
-def _request(text: bytes) -> _Request:
+def _read_request(text: bytes) -> _Request:
     """Return what a message asks for.
 
     Raises:
         NoView: It is not understood.
     """
-    return _short_request(text) if len(text) <= _SHORT else _read_request(text)
-
-
-def _read_request(text: bytes) -> _Request:
     try:
         given: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -116,26 +113,24 @@ class _Looker(Direct):
         """The frame that was sent last, in this view."""
         self._asked_now = 0
 
-    @property
-    def waits(self) -> bool:
-        """Whether nothing is read for a while: whoever asks for too much is made to wait."""
-        return self._asked_now >= LIVE_REQUESTS_PER_SECOND
-
     def obey(self, message: bytes) -> None:
         self._asked_now += 1
+        if self._asked_now >= LIVE_REQUESTS_PER_SECOND:
+            self.waits = True  # nothing is refused; what is not read stays with the system
         try:
-            request = _request(message)
-            view = request.view or self.view
-            tells = self.tells if request.tells is None else request.tells
-            if self.channel is None or (view, tells) != (self.view, self.tells):
-                self._viewing.move(self, view, tells)
+            more, view, tells = _short_request(message) if len(message) <= _SHORT else _read_request(message)
+            if self.channel is None or view is not None or tells is not None:
+                view = view or self.view
+                tells = self.tells if tells is None else tells
+                if self.channel is None or (view, tells) != (self.view, self.tells):
+                    self._viewing.move(self, view, tells)
         except NoView as error:
             self.note(_failure("invalid", str(error)))
             return
         except Busy as error:
             self.note(_failure("unavailable", str(error)))
             return
-        self.wanted = min(self.wanted + request.more, LIVE_AHEAD)
+        self.wanted = min(self.wanted + more, LIVE_AHEAD)
         if self.stuck is None:
             self.free()
 
@@ -143,17 +138,9 @@ class _Looker(Direct):
         if self.wanted and self.channel is not None and not self.busy:
             self.channel.serve(self)
 
-    def take(self, kept: Kept, frame: bytes) -> None:
-        """Be sent a frame."""
-        self.wanted -= 1
-        self.shown = kept
-        self.send(frame)
-        if not self.patient and self.fd >= 0:
-            self._crowd.settle(self)
-
     def check(self, now: float) -> None:
         super().check(now)
-        waited, self._asked_now = self.waits, 0
+        waited, self.waits, self._asked_now = self.waits, False, 0
         if self.session is not None and not self.session.active:
             self.expire()
         if waited:
@@ -170,8 +157,9 @@ class _Looker(Direct):
 class _Channel:
     """Those who look at the same member in the same way."""
 
-    def __init__(self, key: _Key, shelf: Shelf, taken: contextlib.ExitStack) -> None:
+    def __init__(self, key: _Key, shelf: Shelf, crowd: Crowd, taken: contextlib.ExitStack) -> None:
         self.key = key
+        self._crowd = crowd
         self.viewers: set[_Looker] = set()
         self._source, self._member, self._view, self._tells = key
         self._shelf = shelf
@@ -180,7 +168,7 @@ class _Channel:
         self._kept: Kept | None = None
         self._picture: Shown | None = None
         self._frame = b""
-        self._written = 0.0
+        self._fresh = 0.0
         self._sending = False
         self._news = taken.enter_context(self._source.listening())
         self._loop = asyncio.get_running_loop()
@@ -192,9 +180,13 @@ class _Channel:
         # While a frame is being sent, there may be a newer one already. If that held back the rest of those who wait,
         # the same ones would always be the rest.
         if self._kept is not None and viewer.shown is not self._kept and (self._sending or self._kept is newest):
-            if self._loop.time() - self._written > _FRESH:
+            if monotonic() > self._fresh:
                 self._write(self._kept)
-            viewer.take(self._kept, self._frame)
+            viewer.wanted -= 1
+            viewer.shown = self._kept
+            viewer.send(self._frame)
+            if not viewer.patient and viewer.fd >= 0:
+                self._crowd.settle(viewer)
         if viewer.wanted and not viewer.busy:
             self._waiting[viewer] = None
             if newest is not self._kept:
@@ -230,10 +222,10 @@ class _Channel:
                 picture = await newest.picture(self._view)
                 self._shelf.weigh(newest)
             except NoPreview as error:
-                self._frame, self._written = _failure("unreadable", str(error)), math.inf
+                self._frame, self._fresh = _failure("unreadable", str(error)), math.inf
             except Exception:
                 logger.exception("no picture was made of a frame")
-                self._frame, self._written = _failure("fault", "a fault of this program; its log says more"), math.inf
+                self._frame, self._fresh = _failure("fault", "a fault of this program; its log says more"), math.inf
         self._kept, self._picture = newest, picture
         if self._tells or picture is not None:
             self._write(newest)
@@ -248,11 +240,11 @@ class _Channel:
 
     def _write(self, kept: Kept) -> None:
         """Write the frame of the WebSocket that shows a frame: once, for all viewers of the next moments."""
-        self._written = self._loop.time()
+        self._fresh = monotonic() + _FRESH
         if self._picture is None:
             self._frame = frame_of(self._shelf.notice(kept, self._view))
         else:
-            about = f'"age": {self._written - kept.arrived:.4f}, "rate": {self._source.rate:.2f}'
+            about = f'"age": {self._loop.time() - kept.arrived:.4f}, "rate": {self._source.rate:.2f}'
             head = f"{self._picture.text[:-1]}, {about}}}".encode()
             self._frame = frame_of(b"".join((len(head).to_bytes(4, "big"), head, self._picture.image)))
 
@@ -334,7 +326,7 @@ class Viewing:
             with contextlib.ExitStack() as taken:
                 if view._replace(size=0, type="") != _WHOLE:
                     taken.enter_context(self._views.taking(looker.whose))
-                channel = self._channels[key] = _Channel(key, self._shelf, taken.pop_all())
+                channel = self._channels[key] = _Channel(key, self._shelf, self.crowd, taken.pop_all())
         former, looker.channel = looker.channel, channel
         if former is not None:
             self._leave(former, looker)
