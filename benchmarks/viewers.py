@@ -1,13 +1,13 @@
 """Thousands of viewers of live frames.
 
 A camera of 640 by 480 pixels with 16 bits (FITS, stars on noise) sends frames to `indifast web`, which makes previews
-of 640 pixels and sends them to all viewers, who are one process in C (`csrc/viewers.c`). Each viewer asks for the next
-one with each that has arrived, as the page does. There are more frames than can reach everybody, so every viewer is
-always sent the newest as soon as there is room for it. “{kernel}” is a C program that only sends (`csrc/pictures.c`):
-frames of the same size, as fast as they are taken, to as many connections of the same program, of which it reads
-nothing. Every 50 ms another viewer joins, and leaves in the middle of its second preview; the time is that from
-connecting to the last byte of the first one. Memory is that of the process, above what it takes when one viewer has
-come and gone.
+of 640 pixels and sends them to all viewers, who are one process in C (`csrc/viewers.c`). Each viewer asks for four
+frames, and for two more with every second that has arrived. There are more frames than can reach everybody, so every
+viewer is always sent the newest as soon as there is room for it. “{kernel}” is a C program that only sends
+(`csrc/pictures.c`): frames of the same size, as fast as they are taken, to as many connections of the same program, of
+which it reads nothing. Every 50 ms another viewer joins, and leaves in the middle of its second preview; the time is
+that from connecting to the last byte of the first one. Memory is that of the process, above what it takes when one
+viewer has come and gone.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from benchmarks.processes import cpu_seconds, memory
 from benchmarks.program import Failed, Program, Settings, main
 from benchmarks.results import KERNEL, OURS, Bound, Goal, Row
 from benchmarks.web import serving
-from benchmarks.web_viewers import AHEAD, PATH
+from benchmarks.web_viewers import PATH
+from indifast.web.bounds import LIVE_AHEAD
 
 SIZE = 640, 480
-FIRST = json.dumps({"more": AHEAD, "view": {"size": SIZE[0]}})
-EACH = '{"more": 1}'
+EVERY = 2
+FIRST = json.dumps({"more": LIVE_AHEAD, "view": {"size": SIZE[0]}})
+NEXT = json.dumps({"more": EVERY})
 JOINING = 50
 """Milliseconds between two that join."""
 
@@ -43,12 +45,12 @@ class Crowd:
     Args:
         port: Where they look.
         count: How many there are.
-        each: What each says when it has received a frame; empty for nothing.
+        every: With every which frame it asks for others; 0: never.
         joining: Milliseconds between two that join; 0: nobody does.
     """
 
-    def __init__(self, port: int, count: int, each: str = EACH, joining: int = 0) -> None:
-        words = [str(peers.compile_c("viewers")), str(port), str(count), PATH, FIRST, each, str(joining)]
+    def __init__(self, port: int, count: int, every: int = EVERY, joining: int = 0) -> None:
+        words = [str(peers.compile_c("viewers")), str(port), str(count), PATH, FIRST, NEXT, str(every), str(joining)]
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._in, self._out = self._process.stdin, self._process.stdout
@@ -78,18 +80,18 @@ class Crowd:
 
 
 @contextlib.contextmanager
-def looked(port: int, count: int, each: str = EACH, joining: int = 0) -> Iterator[Crowd]:
+def looked(port: int, count: int, every: int = EVERY, joining: int = 0) -> Iterator[Crowd]:
     """Run viewers."""
-    crowd = Crowd(port, count, each, joining)
+    crowd = Crowd(port, count, every, joining)
     try:
         yield crowd
     finally:
         crowd.close()
 
 
-def figures_of(port: int, pid: int, count: int, each: str, idle: int, seconds: float) -> dict[str, float]:
+def figures_of(port: int, pid: int, count: int, every: int, idle: int, seconds: float) -> dict[str, float]:
     """Have viewers look for some time, while others join; return what they have seen, and what that took."""
-    with looked(port, count, each) as crowd, looked(port, 0, each, JOINING) as joining:
+    with looked(port, count, every) as crowd, looked(port, 0, every, JOINING) as joining:
         time.sleep(1)
         used = cpu_seconds(pid)
         crowd.begin()
@@ -116,20 +118,20 @@ def measure_ours(count: int, rate: float, seconds: float) -> dict[str, float]:
         with looked(port, 1):
             pass
         time.sleep(1)
-        return figures_of(port, pid, count, EACH, memory(pid), seconds)
+        return figures_of(port, pid, count, EVERY, memory(pid), seconds)
 
 
 def measure_kernel(count: int, size: int, seconds: float) -> dict[str, float]:
     """Make one run with the program that only sends."""
     with peers.process([str(peers.compile_c("pictures")), str(size), str(count)]) as sender:
         port = peers.first_number(sender)
-        return figures_of(port, sender.pid, count, "", memory(sender.pid), seconds)
+        return figures_of(port, sender.pid, count, 0, memory(sender.pid), seconds)
 
 
 def size_of_previews(rate: float) -> int:
     """Return how many bytes a preview takes, about."""
     with serving(rate, *SIZE) as (port, pid):
-        return round(figures_of(port, pid, 1, EACH, 0, 1.0)["size"]) - 10
+        return round(figures_of(port, pid, 1, EVERY, 0, 1.0)["size"]) - 10
 
 
 def measure(settings: Settings) -> Iterable[Row]:

@@ -1,8 +1,8 @@
 /* Viewers of live frames: one process that holds thousands of WebSockets, so that they cost as little as they can.
  *
- *   viewers PORT COUNT TARGET FIRST EACH JOINING
+ *   viewers PORT COUNT TARGET FIRST NEXT EVERY JOINING
  *
- * Each viewer asks 127.0.0.1:PORT for TARGET, sends the text FIRST, and the text EACH after each frame unless it is empty.
+ * Each viewer asks 127.0.0.1:PORT for TARGET, sends the text FIRST, and the text NEXT with every EVERYth frame unless that is 0.
  * When all have received a frame, a line says so. The next line on standard input begins the measurement; from then on,
  * another viewer joins every JOINING milliseconds (0: none), and leaves when it has received a frame, in the middle of
  * the next one. The line after that ends it, and a JSON object says what was received.
@@ -36,12 +36,13 @@ typedef struct viewer {
     uint64_t size;
     unsigned char last[2];
     unsigned char buffer[BUFFER];
-    long frames;
+    long frames; /* since the measurement began */
+    unsigned got;
     double began;
 } viewer;
 
-static int poller, port, opening;
-static const char *target, *first, *each;
+static int poller, port, opening, every;
+static const char *target, *first, *next_ones;
 static long frames, wrong, lost, seen;
 static uint64_t bytes;
 static double *joins;
@@ -164,8 +165,8 @@ static void over(viewer *v)
     frames++;
     if (!v->frames++ && !v->joining)
         seen++;
-    if (*each)
-        say(v, 1, each, strlen(each));
+    if (every && ++v->got % every == 0)
+        say(v, 1, next_ones, strlen(next_ones));
     if (v->joining && v->frames == 1) {
         if (joined < MOST_JOINS)
             joins[joined++] = now() - v->began;
@@ -252,7 +253,7 @@ static int by_size(const void *one, const void *other)
 
 int main(int argc, char **argv)
 {
-    if (argc != 7)
+    if (argc != 8)
         return 2;
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
@@ -260,8 +261,8 @@ int main(int argc, char **argv)
     setrlimit(RLIMIT_NOFILE, &limit);
     port = atoi(argv[1]);
     int count = atoi(argv[2]), begun = 0, started = 0, ready = 0, base = getpid() % 100 * 3 * PER_ADDRESS;
-    target = argv[3], first = argv[4], each = argv[5];
-    double pause = atof(argv[6]) / 1e3, next = 0, since = 0;
+    target = argv[3], first = argv[4], next_ones = argv[5], every = atoi(argv[6]);
+    double pause = atof(argv[7]) / 1e3, next = 0, since = 0;
     viewer *viewers = calloc(count, sizeof *viewers), late = {.state = GONE, .fd = -1};
     joins = calloc(MOST_JOINS, sizeof *joins);
     poller = epoll_create1(0);
@@ -285,15 +286,15 @@ int main(int argc, char **argv)
                 if (!begun) {
                     begun = 1;
                     frames = bytes = wrong = joined = 0;
-                    for (int each_ = 0; each_ < count; each_++)
-                        viewers[each_].frames = 0;
+                    for (int each = 0; each < count; each++)
+                        viewers[each].frames = 0;
                     since = next = now();
                 } else {
                     double seconds = now() - since;
                     long least = count ? viewers[0].frames : 0;
-                    for (int each_ = 0; each_ < count; each_++)
-                        if (viewers[each_].frames < least)
-                            least = viewers[each_].frames;
+                    for (int each = 0; each < count; each++)
+                        if (viewers[each].frames < least)
+                            least = viewers[each].frames;
                     qsort(joins, joined, sizeof *joins, by_size);
                     printf("{\"seconds\": %.6f, \"bytes\": %llu, \"frames\": %ld, \"least\": %ld, \"wrong\": %ld, "
                            "\"lost\": %ld, \"joined\": %ld, \"join_median\": %.6f, \"join_most\": %.6f}\n",

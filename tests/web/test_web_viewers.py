@@ -231,7 +231,9 @@ def test_one_who_reads_nothing_delays_nobody_and_is_sent_the_newest_afterwards()
         async with looking(1920, 1080) as (driver, port):
             deaf, other = await Seat.taken(port, small=True), await Seat.taken(port)
             for seat in (deaf, other):
-                seat.ask(LIVE_AHEAD, LARGE)
+                seat.ask(1, LARGE)
+                await seat.frame()
+                seat.ask(LIVE_AHEAD)
             for _ in range(12):
                 await driver.take()
                 newest, _ = await other.frame()
