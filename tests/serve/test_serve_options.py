@@ -69,6 +69,14 @@ def test_an_at_sign_may_belong_to_a_device_or_to_a_path():
     assert options.programs == [Program("/home/user@corp/drv"), Program("./my@drv"), Program("lib@2/drv")]
 
 
+def test_how_many_may_look_in_the_browser(tmp_path):
+    web = parse_arguments(["indi_a"]).web
+    assert (web.viewers, web.connections) == (None, None)
+    (tmp_path / "file.toml").write_text("[web]\nviewers = 3\nconnections = 4")
+    web = parse_arguments(["--config", str(tmp_path / "file.toml"), "--web-viewers=2", "indi_a"]).web
+    assert (web.viewers, web.connections) == (2, 4)
+
+
 def test_the_number_of_sending_threads(tmp_path):
     assert parse_arguments(["indi_a"]).senders is None
     assert parse_arguments(["--senders", "0", "indi_a"]).senders == 0
@@ -170,6 +178,9 @@ def test_more_memory_than_fits_into_32_bits():
         ["--senders", "two", "indi_a"],
         ["--senders", "-1", "indi_a"],
         ["--senders", "65", "indi_a"],
+        ["--web-viewers", "0", "indi_a"],
+        ["--web-viewers", "many", "indi_a"],
+        ["--web-connections", "1000001", "indi_a"],
         ["--compress"],
         ["--compress", "gzip", "indi_a"],
         ["--compress=", "indi_a"],
@@ -268,6 +279,9 @@ def test_configuration_file(tmp_path):
         "stats = [1]",
         "metrics = true",
         "senders = -1",
+        "[web]\nviewers = 0",
+        '[web]\nviewers = "many"',
+        "[web]\nconnections = 1000001",
         "senders = 65",
         "senders = true",
         "compress = 'gzip'",

@@ -23,6 +23,7 @@ import pytest
 from indifast import BLOBMember, BLOBVector, Device, IPyDriver, IPyServer
 from indifast.cli.demo.starfield import StarField
 from indifast.cli.toolkit.address import Address
+from indifast.cli.tools.web import parser
 from indifast.web import direct, viewing
 from indifast.web.access import Access
 from indifast.web.bounds import LIVE_AHEAD, LIVE_REQUEST, LIVE_VIEWS, NOTES
@@ -678,6 +679,14 @@ def test_it_is_said_when_there_are_too_few_descriptors(tmp_path: Path) -> None:
         process.terminate()
     said = next(each for each in lines if "may open" in each)
     assert "may open 800 files: at most 144 viewers of live frames and 144 other connections" in said
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "many", "1000001", "9" * 10, "1.5"])
+@pytest.mark.parametrize("option", ["--viewers", "--connections"])
+def test_what_is_no_number_of_viewers(option: str, number: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args([option, number])
+    assert ended.value.code == 2
 
 
 @pytest.mark.parametrize(
