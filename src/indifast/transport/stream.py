@@ -751,7 +751,7 @@ class SocketStream(Stream):
     def _write(self) -> None:
         assert self._outbox is not None
         single = self._outbox.take_single()
-        if single is None:
+        if single is None or (self.senders is not None and len(single) >= self.senders.smallest):
             self._write_several()
         else:
             self._write_single(single)
@@ -759,7 +759,7 @@ class SocketStream(Stream):
             self._finish_if_flushed()
 
     def _write_single(self, single: Buffer) -> None:
-        """Write a small message, which is all that waits. Senders have no part in this."""
+        """Write a small message, which is all that waits."""
         outbox = self._outbox
         assert outbox is not None
         try:
