@@ -178,7 +178,7 @@ class PackedContents:
         self._news = _News()
         self._threads = threads()
         try:
-            self._threads.submit(_work, ref(self), self._news)
+            asyncio.get_running_loop().run_in_executor(self._threads, _work, ref(self), self._news)
         except RuntimeError:  # no thread can be started any more
             self.worth = False
 
