@@ -5,7 +5,7 @@ of 640 pixels and sends them to all viewers, who are one process in C (`csrc/vie
 frames, and for two more with every second that has arrived. There are more frames than can reach everybody, so every
 viewer is always sent the newest as soon as there is room for it. “{kernel}” is a C program that only sends
 (`csrc/pictures.c`): frames of the same size, as fast as they are taken, to as many connections of the same program, of
-which it reads nothing. Every 50 ms another viewer joins, and leaves in the middle of its second preview; the time is
+which it reads nothing. Every 200 ms another viewer joins, and leaves in the middle of its second preview; the time is
 that from connecting to the last byte of the first one. Memory is that of the process, above what it takes when one
 viewer has come and gone.
 """
@@ -32,7 +32,7 @@ SIZE = 640, 480
 EVERY = 2
 FIRST = json.dumps({"more": LIVE_AHEAD, "view": {"size": SIZE[0]}})
 NEXT = json.dumps({"more": EVERY})
-JOINING = 50
+JOINING = 200
 """Milliseconds between two that join."""
 
 PASSING = 100
@@ -161,7 +161,7 @@ PROGRAM = Program(
     measure,
     timed=2,
     overhead=15.0,
-    options={"viewers": VIEWERS, "rate": 4.0},
+    options={"viewers": VIEWERS, "rate": 3.0},
     goals=(
         Goal(f"{VIEWERS} viewers", ">=", (Bound(0.7, KERNEL),)),
         Goal(f"{VIEWERS} viewers, memory", "<=", (Bound(500),)),
