@@ -71,11 +71,11 @@ class Pace:
         """Of a large frame: the queues of those readers whose progress counts in `room`."""
 
     def add(self, reader: Outbox) -> None:
-        """Add the queue of a reader, which is about to get the frame.
+        """Add the queue of a reader, which is about to get the large frame.
 
         Who has not begun the frame before this one is too slow to be waited for.
         """
-        if self.large and not reader.blobs:
+        if not reader.blobs:
             self.readers.append(reader)
 
     def room(self) -> tuple[float, tuple[Outbox, ...]]:

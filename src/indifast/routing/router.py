@@ -355,8 +355,9 @@ class Router:
             if pace is None:
                 pace = Pace(message.size, peer.pace)
                 begin = pace.begin
-            assert isinstance(reader.outbox, Outbox)
-            pace.add(reader.outbox)
+            if pace.large:
+                assert isinstance(reader.outbox, Outbox)
+                pace.add(reader.outbox)
             append(message, now, begin)
         if pace is not None:
             if peer.pace is not None:
