@@ -43,18 +43,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t *text = exactly(data + 2, n);
     while (ncuts < MOST_CUTS && (at += next_chunk(way, &state, n - at)) < n)
         cuts[ncuts++] = at;
-    for (int path = 0; path < B64_PATHS; path++) {
-        if (!b64_path_usable(path))
-            continue;
-        b64_path_select(path);
-        if (encode) {
+    if (encode) {
+        WITH_EACH_PATH
             check_encoded(text, n);
-            continue;
-        }
-        check_text(text, n, NULL, 0);
-        check_text(text, n, cuts, ncuts);
+    } else {
+        reference good = refer(text, n);
+        check_pieces(text, n, NULL, 0, &good);
+        check_pieces(text, n, cuts, ncuts, &good);
         seed = 88172645463325252u + way;
-        check_room(text, n, 3 + way);
+        check_room(text, n, 3 + way, &good);
+        free(good.bytes);
     }
     free(text);
     return 0;
