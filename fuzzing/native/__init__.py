@@ -16,7 +16,7 @@ SOURCES = {"native-tokenizer": "tokens.c", "native-codec": "codec.c"}
 
 _HERE = Path(__file__).resolve().parent
 _CHECKED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-_OPTIONS = ("-O1", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", *_CHECKED)
+_OPTIONS = ("-O1", "-g1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", *_CHECKED)
 _INCLUDED = (f"-I{HOME.parent / 'src' / 'indifast' / 'csrc'}", f"-I{_HERE}")
 
 

@@ -18,7 +18,7 @@ CSRC = ROOT / "src" / "indifast" / "csrc"
 KEPT = ROOT / "build" / "tests"
 """What has been compiled, by a hash of what it was compiled from."""
 AARCH64 = "aarch64-linux-gnu-gcc"
-SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SANITIZED = ("-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 _CROSS = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 _PACKAGES = {"gcc": "build-essential", AARCH64: _CROSS}
