@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -23,8 +24,13 @@ from tests.support.blackbox import LIMIT
 from tests.support.waiting import eventually
 from tests.transport.support import ReaderLog
 
-FRAME = os.urandom(20_000_003)
 BUFFER = 32 << 10
+
+
+@cache
+def frame_content() -> bytes:
+    """Return the content of all frames, which only the process that runs these tests makes."""
+    return os.urandom(20_000_003)
 
 
 class SlowReader:
@@ -60,7 +66,7 @@ class Camera(ipd.IPyDriver):
         super().__init__(ipd.Device("Cam", [ipd.BLOBVector("frames", "F", "G", "rw", "Ok", members)]))
 
     async def expose(self) -> None:
-        self["Cam"]["frames"]["m"] = FRAME
+        self["Cam"]["frames"]["m"] = frame_content()
         await self["Cam"]["frames"].send_setVectorMembers(members=["m"])
 
 
@@ -107,7 +113,7 @@ def test_an_answer_passes_the_frame_of_another_device(tls: bool) -> None:
             answer, frame = slow.find("setNumberVector", "Roof", "Ok"), slow.find("setBLOBVector", "Cam")
             assert answer is not None and frame is not None and answer < frame
             assert frame < (slow.find("message", "Cam") or 0), "what is about the camera keeps its order"
-            assert [member.data for member in opened(slow.messages[frame]).members] == [FRAME]
+            assert [member.data for member in opened(slow.messages[frame]).members] == [frame_content()]
 
     asyncio.run(run())
 
@@ -150,7 +156,7 @@ def test_a_command_passes_an_upload_to_another_device(linked: bool) -> None:
                 while "Roof" not in client or "P" not in client["Roof"]:  # the client may not have asked yet
                     writer.write(DEFINITIONS)
                     await asyncio.sleep(0.05)
-            members = {"m": (FRAME, len(FRAME), ".bin")}
+            members = {"m": (frame_content(), len(frame_content()), ".bin")}
             sending = [asyncio.create_task(client.send_newVector("Cam", "frames", members=members))]
             await slow.read(lambda: slow.log.reader.held > 100_000)
             for device in ("Roof", "Cam"):
@@ -160,7 +166,7 @@ def test_a_command_passes_an_upload_to_another_device(linked: bool) -> None:
             command, upload = slow.find("newNumberVector", "Roof"), slow.find("newBLOBVector", "Cam")
             assert command is not None and upload is not None and command < upload
             assert upload < (slow.find("newNumberVector", "Cam") or 0)
-            assert [member.data for member in opened(slow.messages[upload]).members] == [FRAME]
+            assert [member.data for member in opened(slow.messages[upload]).members] == [frame_content()]
             writer.transport.abort()
 
     asyncio.run(run())
