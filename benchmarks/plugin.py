@@ -45,10 +45,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--benchmark"):
         return
     home = config.rootpath / "benchmarks"
-    left_out = [item for item in items if home in item.path.parents]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if home not in item.path.parents]
+    inside = {path for path in {item.path for item in items} if home in path.parents}
+    if inside:
+        config.hook.pytest_deselected(items=[item for item in items if item.path in inside])
+        items[:] = [item for item in items if item.path not in inside]
 
 
 @pytest.hookimpl(tryfirst=True)
