@@ -15,17 +15,19 @@ From code, `indifast.dropin.install()` does the same for all subsequent imports.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import logging
 import os
 import pkgutil
 import runpy
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from importlib.abc import Loader
+from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, DistributionFinder
 
 USAGE = "usage: python -m indifast.dropin SCRIPT [ARGS]\n       python -m indifast.dropin -m MODULE [ARGS]"
 
@@ -98,20 +100,26 @@ class _StandIn(ModuleType):
         return sorted(known)
 
 
-class _Distribution(importlib.metadata.Distribution):
-    """Metadata for `importlib.metadata` about a package that indifast stands in for."""
+@cache
+def _distribution(name: str) -> Distribution:
+    """Return the metadata of a package that indifast stands in for.
 
-    def __init__(self, name: str) -> None:
-        self._metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {VERSIONS[name]}\n"
+    Few programs ask for it, so what takes long to import is imported then.
+    """
+    from importlib import metadata
 
-    def read_text(self, filename: str) -> str | None:
-        return self._metadata if filename == "METADATA" else None
+    class _Distribution(metadata.Distribution):
+        def read_text(self, filename: str) -> str | None:
+            text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {VERSIONS[name]}\n"
+            return text if filename == "METADATA" else None
 
-    def locate_file(self, path: str | os.PathLike[str]) -> Any:
-        return path
+        def locate_file(self, path: str | os.PathLike[str]) -> Any:
+            return path
+
+    return _Distribution()
 
 
-class _Loader(Loader):
+class _Loader:
     """Loader that creates a stand-in; there is no code to run, as names are looked up on first use."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -121,7 +129,7 @@ class _Loader(Loader):
         pass
 
 
-class _Finder(importlib.metadata.DistributionFinder):
+class _Finder:
     """Finder for the stand-ins and their distributions, consulted before installed packages."""
 
     def find_spec(
@@ -129,14 +137,13 @@ class _Finder(importlib.metadata.DistributionFinder):
     ) -> ModuleSpec | None:
         if fullname not in SOURCES:
             return None
-        return ModuleSpec(fullname, _Loader(), origin="indifast", is_package=fullname in VERSIONS)
+        loader: Any = _Loader()  # has all that one needs, without the import of importlib.abc
+        return ModuleSpec(fullname, loader, origin="indifast", is_package=fullname in VERSIONS)
 
-    def find_distributions(
-        self, context: importlib.metadata.DistributionFinder.Context | None = None
-    ) -> Iterator[importlib.metadata.Distribution]:
+    def find_distributions(self, context: DistributionFinder.Context | None = None) -> Iterable[Distribution]:
         wanted = None if context is None else context.name
         names = VERSIONS if wanted is None else [wanted.lower().replace("_", "-")]
-        return (_Distribution(name) for name in names if name in VERSIONS)
+        return (_distribution(name) for name in names if name in VERSIONS)
 
 
 _LOGGERS = {
