@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -50,12 +51,16 @@ class Project:
         (section,) = json.loads(self.baseline.read_text())["machines"].values()
         return set(section["benchmarks"])
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        """Run pytest, and return its exit status and output."""
+    def run(self, *arguments: str, plugins: Sequence[str] | None = ("pytest_benchmark.plugin",)) -> tuple[int, str]:
+        """Run pytest, and return its exit status and output. `plugins` are those that it loads; None: all."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        if plugins is not None:
+            environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+            arguments = (*(word for plugin in plugins for word in ("-p", plugin)), *arguments)
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "--benchmark-max-time", "0.05", *arguments],
             cwd=self.home,
-            env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+            env=environment,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -80,7 +85,7 @@ def test_without_the_flag_benchmarks_are_not_collected(project: Project) -> None
 
 
 def test_with_the_flag_only_benchmarks_run_and_the_run_is_stored(project: Project) -> None:
-    status, output = project.run("--benchmark")
+    status, output = project.run("--benchmark", plugins=None)
     assert status == 0, output
     assert "1 passed" in output
     assert "1 without a baseline" in output
@@ -155,9 +160,9 @@ def test_marks_widen_the_limit_and_exclude_peers(project: Project) -> None:
 
 
 def test_parallel_workers_are_refused_because_they_disturb_measurements(project: Project) -> None:
-    status, output = project.run("--benchmark", "-n", "2")
+    status, output = project.run("--benchmark", "-n", "2", plugins=None)
     assert status == 4
     assert "--benchmark cannot measure with parallel workers" in output
-    status, output = project.run("-n", "2")
+    status, output = project.run("-n", "2", plugins=None)
     assert status == 0
     assert "1 passed" in output
