@@ -13,6 +13,8 @@ pytest_plugins = ("benchmarks.plugin",)
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"  # that of trio, which selenium installs, would import trio in each process
+
 gc.disable()  # nothing that is made while tests are collected is garbage
 
 

@@ -42,6 +42,18 @@ def rewrite(path: Path) -> None:
         importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
 
 
+def find_constants(path: Path) -> None:
+    """Let hypothesis find the constants in a module, which it tries as inputs, and store them.
+
+    It parses the source again in each process that finds nothing stored, and has no public function for this.
+    """
+    name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+    with contextlib.suppress(Exception):
+        from hypothesis.internal.constants_ast import constants_from_module
+
+        constants_from_module(importlib.import_module(name.removesuffix(".__init__")))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Rewrite new tests before parallel workers start: each of them would rewrite all."""
@@ -56,6 +68,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if len(new) > 20:  # a few are rewritten sooner than other processes start
         with multiprocessing.get_context("fork").Pool() as pool:
             pool.map(rewrite, new, chunksize=1)
+            modules = [path for path in (ROOT / "src").rglob("*.py") if path.name != "__main__.py"]
+            pool.map(find_constants, modules, chunksize=8)
 
 
 def ignore_what_is_there() -> None:
