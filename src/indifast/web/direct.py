@@ -11,6 +11,8 @@ import contextlib
 import logging
 import os
 import select
+from collections.abc import Callable
+from typing import TypeVar
 
 from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Protocol, Side, State
@@ -22,6 +24,8 @@ try:
     from websockets.speedups import apply_mask
 except ImportError:
     apply_mask = _slow_mask
+
+_Result = TypeVar("_Result")
 
 _logger = logging.getLogger("indifast.web.direct")
 
@@ -82,6 +86,10 @@ class Direct:
         self._partial = self._parts = b""
 
     # -- For subclasses
+
+    def count(self) -> None:
+        """Note that something has arrived, whatever it is: only so much is read in a second."""
+        raise NotImplementedError
 
     def obey(self, message: bytes) -> None:
         """Do what a message asks for."""
@@ -196,6 +204,7 @@ class Direct:
             stop = start + length
             if stop > end:
                 break
+            self.count()
             if data[at] == _TEXT and self._library is None:
                 if not self._closing:
                     self.obey(apply_mask(data[start:stop], data[start - 4 : start]))
@@ -216,9 +225,10 @@ class Direct:
             if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 self._parts += event.data
                 self._library = None if event.fin else library
-                if event.fin and not self._closing:
+                if event.fin:
                     message, self._parts = self._parts, b""
-                    self.obey(message)
+                    if not self._closing:
+                        self.obey(message)
         answer = b"".join(library.data_to_send())
         if answer and not self._closing:
             self.note(answer)
@@ -231,7 +241,7 @@ class Direct:
             self.end()
         elif self._alive:
             self._heard, self._alive, self._asked = now, False, False
-        elif now - self._heard > _PING and not self._closing:
+        elif now - self._heard > _PING and not self.busy:  # behind a frame that is read slowly, it would come too late
             if self._asked:
                 self.end()
             else:
@@ -269,7 +279,7 @@ class Crowd:
 
     def blocked(self, direct: Direct) -> None:
         """Tell it when there is room to write."""
-        self._loop.add_writer(direct.fd, direct.write)
+        self._loop.add_writer(direct.fd, self.write, direct)
 
     def unblocked(self, direct: Direct) -> None:
         """Do not tell it any more."""
@@ -285,7 +295,11 @@ class Crowd:
         if direct.waits:
             self._loop.remove_reader(direct.fd)
         else:
-            direct.read()
+            self._have(direct, direct.read)
+
+    def write(self, direct: Direct) -> None:
+        """Have it send what is left."""
+        self._have(direct, direct.write)
 
     def resume(self, direct: Direct) -> None:
         """Have one read again that was to wait."""
@@ -299,6 +313,16 @@ class Crowd:
             each.end()
         if self._sweeping is not None:
             self._sweeping.cancel()
+
+    @staticmethod
+    def _have(direct: Direct, act: Callable[[], _Result]) -> _Result | None:
+        """Have one do something. A fault ends that one only: the system would not tell the others again."""
+        try:
+            return act()
+        except Exception:
+            _logger.exception("a fault of this program has ended a WebSocket")
+            direct.end()
+            return None
 
     def _watch(self, direct: Direct) -> None:
         self._loop.add_reader(direct.fd, self.read, direct)
@@ -335,7 +359,7 @@ class EpollCrowd(Crowd):
         """Nothing has to be done."""
 
     def read(self, direct: Direct) -> None:
-        if direct.fd >= 0 and direct.read():
+        if direct.fd >= 0 and self._have(direct, direct.read):
             self._loop.call_soon(self.read, direct)  # the kernel will not tell it again
 
     def resume(self, direct: Direct) -> None:
@@ -370,9 +394,9 @@ class EpollCrowd(Crowd):
             if direct is None or direct.fd < 0:
                 continue
             if event & select.EPOLLOUT and direct.stuck is not None:
-                direct.write()
-            if event & ~select.EPOLLOUT and direct.fd >= 0 and direct.read():
-                self._loop.call_soon(self.read, direct)
+                self.write(direct)
+            if event & ~select.EPOLLOUT:
+                self.read(direct)
 
 
 def crowd() -> Crowd:

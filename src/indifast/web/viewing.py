@@ -109,14 +109,16 @@ class _Looker(Direct):
         self.view, self.tells = View(), False
         self.channel: _Channel | None = None
         self.wanted = 0
-        self.shown: Kept | None = None
-        """The frame that was sent last, in this view."""
+        self.shown = 0
+        """The number of the frame that was sent last, in this view. The frame itself may take much memory."""
         self._asked_now = 0
 
-    def obey(self, message: bytes) -> None:
+    def count(self) -> None:
         self._asked_now += 1
         if self._asked_now >= LIVE_REQUESTS_PER_SECOND:
             self.waits = True  # nothing is refused; what is not read stays with the system
+
+    def obey(self, message: bytes) -> None:
         try:
             more, view, tells = _short_request(message) if len(message) <= _SHORT else _read_request(message)
             if self.channel is None or view is not None or tells is not None:
@@ -179,11 +181,11 @@ class _Channel:
         newest = self._source.kept.get(self._member)
         # While a frame is being sent, there may be a newer one already. If that held back the rest of those who wait,
         # the same ones would always be the rest.
-        if self._kept is not None and viewer.shown is not self._kept and (self._sending or self._kept is newest):
+        if self._kept is not None and viewer.shown != self._kept.number and (self._sending or self._kept is newest):
             if monotonic() > self._fresh:
                 self._write(self._kept)
             viewer.wanted -= 1
-            viewer.shown = self._kept
+            viewer.shown = self._kept.number
             viewer.send(self._frame)
             if not viewer.patient and viewer.fd >= 0:
                 self._crowd.settle(viewer)
@@ -216,19 +218,17 @@ class _Channel:
 
     async def _show(self, newest: Kept) -> None:
         """Send a frame to all who wait for one."""
-        picture = None
-        if not self._tells:
-            try:
-                picture = await newest.picture(self._view)
+        try:
+            self._picture = None if self._tells else await newest.picture(self._view)
+            if self._picture is not None:
                 self._shelf.weigh(newest)
-            except NoPreview as error:
-                self._frame, self._fresh = _failure("unreadable", str(error)), math.inf
-            except Exception:
-                logger.exception("no picture was made of a frame")
-                self._frame, self._fresh = _failure("fault", "a fault of this program; its log says more"), math.inf
-        self._kept, self._picture = newest, picture
-        if self._tells or picture is not None:
             self._write(newest)
+        except NoPreview as error:
+            self._frame, self._fresh = _failure("unreadable", str(error)), math.inf
+        except Exception:
+            logger.exception("nothing was made of a frame")
+            self._frame, self._fresh = _failure("fault", "a fault of this program; its log says more"), math.inf
+        self._kept = newest
         waiting, self._waiting = self._waiting, {}
         self._sending = True
         for number, viewer in enumerate(waiting, 1):
@@ -331,7 +331,7 @@ class Viewing:
         if former is not None:
             self._leave(former, looker)
         channel.viewers.add(looker)
-        looker.view, looker.tells, looker.shown = view, tells, None
+        looker.view, looker.tells, looker.shown = view, tells, 0
 
     def lost(self, looker: _Looker) -> None:
         """Forget a viewer."""
@@ -350,5 +350,6 @@ class Viewing:
     def close(self) -> None:
         """End all WebSockets, and those that still come."""
         self._closed = True
-        if self._crowd is not None:
-            self._crowd.close(_ENDS)
+        ended, self._crowd = self._crowd, None  # it may be said twice that the program ends
+        if ended is not None:
+            ended.close(_ENDS)

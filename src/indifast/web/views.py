@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -103,7 +102,7 @@ def _numbers(key: str, given: Any, names: tuple[str, ...]) -> list[float]:
     if (
         not isinstance(given, list)
         or len(given) != len(names)
-        or not all(isinstance(each, int | float) and math.isfinite(each) and abs(each) <= 1e300 for each in given)
+        or not all(isinstance(each, int | float) and abs(each) <= 1e300 for each in given)
     ):
         raise NoView(f"`{key}` must be a list of numbers: {', '.join(names)}")
     return [float(each) for each in given]
