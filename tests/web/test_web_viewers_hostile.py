@@ -13,6 +13,7 @@ import pytest
 from indifast.web import direct, viewing
 from indifast.web.bounds import LIVE_AHEAD, NOTES
 from indifast.web.frames import Kept
+from indifast.web.live import Live
 from indifast.web.views import NoView, view_of
 from tests.support.blackbox import LIMIT
 from tests.support.waiting import eventually, turns
@@ -169,6 +170,38 @@ def test_it_may_be_said_twice_that_the_program_ends(monkeypatch: pytest.MonkeyPa
             assert (await seat.hear())[0] == 8
 
     run(stop())
+
+
+@pytest.mark.parametrize(("early", "code"), [(b"\x81\x02{}", 1002), (masked(b"x" * 5000), 1009)])
+def test_what_comes_before_the_answer_is_understood_after_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, early: bytes, code: int
+) -> None:
+    answer, asked, may = Live.answer, asyncio.Event(), asyncio.Event()
+
+    async def answer_late(self: Live, socket: Any) -> None:
+        asked.set()
+        await may.wait()
+        await answer(self, socket)
+
+    monkeypatch.setattr(Live, "answer", answer_late)
+
+    async def talk() -> None:
+        async with looking() as (_, port):
+            seat = await Seat.asking(port)
+            await asked.wait()
+            seat.say(b"x", 9)
+            seat.writer.write(early)
+            await turns(100)
+            may.set()
+            assert (await seat.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            assert await seat.hear() == (10, b"x")
+            opcode, content = await seat.hear()
+            assert (opcode, int.from_bytes(content[:2], "big")) == (8, code)
+            assert await seat.ended() == b""
+
+    with caplog.at_level(logging.ERROR):
+        run(talk())
+    assert not caplog.records
 
 
 @pytest.mark.usefixtures("crowds")

@@ -151,7 +151,7 @@ LIVE = f"{_FRAME}/live"
 """The path of the WebSocket with live frames."""
 
 HAND_OVER = "indifast.hand_over"
-"""The extension of a WebSocket's scope that gives its connection away: a descriptor, and what was read already."""
+"""The extension of a WebSocket's scope that gives its connection away: a descriptor for it."""
 
 FAILURES = {
     400: "invalid",

@@ -42,11 +42,11 @@ class Live:
         asker = asker_of(socket)
         try:
             await socket.accept()
-            fd, early = socket.scope["extensions"][HAND_OVER]()
+            fd = socket.scope["extensions"][HAND_OVER]()
         except WebSocketDisconnect:
             self._viewing.give_back(whose)
             return
         except BaseException:
             self._viewing.give_back(whose)
             raise
-        self._viewing.add(fd, early, source, member, None if asker is None else asker.session, whose)
+        self._viewing.add(fd, source, member, None if asker is None else asker.session, whose)

@@ -65,8 +65,6 @@ class _WebSocket(_Unread, WebSocketsSansIOProtocol):
     The application may take its connection.
     """
 
-    _early = b""
-
     def __init__(self, room: Shares, **given: Any) -> None:
         super().__init__(**given)
         self._room = room
@@ -79,8 +77,6 @@ class _WebSocket(_Unread, WebSocketsSansIOProtocol):
         if self.transport.get_write_buffer_size() > UNREAD_BYTES:
             self.transport.abort()
             return
-        if self.handshake_initiated and not self.handshake_complete:
-            self._early += data  # after the first message, nothing is read any more
         super().data_received(data)
 
     def handle_connect(self, event: Any) -> None:
@@ -88,9 +84,12 @@ class _WebSocket(_Unread, WebSocketsSansIOProtocol):
         if not self.close_sent:
             extensions: Any = self.scope["extensions"]
             extensions[HAND_OVER] = self._hand_over
+            # What a peer sends before it is accepted stays with the system: whoever is given the connection finds it.
+            self.read_paused = True  # until the application receives that somebody wants to connect
+            self.transport.pause_reading()
 
-    def _hand_over(self) -> tuple[int, bytes]:
-        """Give away the connection, after it was accepted; return a descriptor for it, and what was read from it.
+    def _hand_over(self) -> int:
+        """Give away the connection, after it was accepted; return a descriptor for it.
 
         Raises:
             WebSocketDisconnect: The peer has gone, or there is no descriptor.
@@ -105,7 +104,7 @@ class _WebSocket(_Unread, WebSocketsSansIOProtocol):
         except OSError:
             raise WebSocketDisconnect(1006) from None
         self.transport.abort()  # its own descriptor is closed, the connection is not
-        return fd, self._early
+        return fd
 
 
 class _Http(_Unread, H11Protocol):

@@ -287,14 +287,11 @@ class Viewing:
         """Give a place back that no viewer has come to."""
         self._shares.give_back(whose)
 
-    def add(
-        self, fd: int, early: bytes, source: Source, member: str, session: Session | None, whose: str | None
-    ) -> None:
+    def add(self, fd: int, source: Source, member: str, session: Session | None, whose: str | None) -> None:
         """Add a viewer, for whom a place was taken.
 
         Args:
             fd: The connection, on which a WebSocket was accepted.
-            early: What has arrived on it already.
             source: The frames.
             member: Which of them.
             session: The login with which the WebSocket ends.
@@ -311,8 +308,6 @@ class Viewing:
             return
         if session is not None:
             session.endings.add(looker.expire)
-        if early:
-            looker.hear(early)
 
     def move(self, looker: _Looker, view: View, tells: bool) -> None:
         """Have a viewer look in another way.
