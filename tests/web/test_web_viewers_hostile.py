@@ -172,6 +172,32 @@ def test_it_may_be_said_twice_that_the_program_ends(monkeypatch: pytest.MonkeyPa
     run(stop())
 
 
+@pytest.mark.usefixtures("crowds")
+def test_slow_viewers_hold_no_more_frames_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is stuck in a frame of its own. Those who are furthest behind make room."""
+
+    async def look() -> None:
+        async with looking(1920, 1080) as (driver, port):
+            seats, other = [], await Seat.taken(port)
+            other.ask(1, LARGE)
+            size = len((await other.frame())[1])
+            monkeypatch.setattr(viewing, "HELD", 10 * size)
+            for _ in range(30):
+                seats.append(await Seat.taken(port, small=True))
+                seats[-1].ask(1, LARGE)
+                other.ask()
+                await driver.take()
+                await other.frame()
+                await seats[-1].reader.readexactly(1000)
+            whole = 0
+            for seat in seats:
+                whole += (await read_to_end(seat)).endswith(b"\xff\xd9")
+            assert 5 <= whole <= 11
+            other.leave()
+
+    run(look())
+
+
 @pytest.mark.parametrize(("early", "code"), [(b"\x81\x02{}", 1002), (masked(b"x" * 5000), 1009)])
 def test_what_comes_before_the_answer_is_understood_after_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, early: bytes, code: int

@@ -50,6 +50,9 @@ LIVE_REQUEST = 4 << 10
 LEAST_RATE = 8 << 10
 """Bytes in a second with which a frame may be read for longer than `UNREAD_TIME`."""
 
+HELD = 256 << 20
+"""Bytes of frames that slow viewers have not read; beyond that, those who are behind the oldest are disconnected."""
+
 NOTES = 16 << 10
 """Bytes of short messages that may wait for a viewer of live frames."""
 

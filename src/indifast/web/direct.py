@@ -306,6 +306,12 @@ class Crowd:
         if direct.fd >= 0:
             self._watch(direct)
 
+    def end_behind(self, frame: bytes) -> None:
+        """End those who have not read all of a frame."""
+        for each in list(self._all.values()):
+            if each.stuck is not None and each.stuck.obj is frame:
+                each.end()
+
     def close(self, code: int) -> None:
         """End all of them."""
         for each in list(self._all.values()):

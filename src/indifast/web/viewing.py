@@ -15,6 +15,8 @@ import json
 import logging
 import math
 import os
+import sys
+from collections import deque
 from functools import lru_cache
 from time import monotonic
 from typing import Any, NamedTuple
@@ -22,7 +24,7 @@ from typing import Any, NamedTuple
 from indifast.picture import NoPreview
 from indifast.protocol import jsonform
 from indifast.web.access import Session
-from indifast.web.bounds import FRAME_WAIT, LIVE_AHEAD, LIVE_REQUESTS_PER_SECOND, LIVE_VIEWS
+from indifast.web.bounds import FRAME_WAIT, HELD, LIVE_AHEAD, LIVE_REQUESTS_PER_SECOND, LIVE_VIEWS
 from indifast.web.direct import Crowd, Direct, crowd, frame_of
 from indifast.web.frames import Kept, Shown, Source
 from indifast.web.guard import LOGIN_ENDED, WHY_ENDED
@@ -156,11 +158,37 @@ class _Looker(Direct):
         self._viewing.lost(self)
 
 
+class _Written:
+    """The frames that were written: those that slow viewers have not read yet take memory."""
+
+    def __init__(self) -> None:
+        self._frames: deque[bytes] = deque()
+        self._bytes = 0
+
+    def add(self, frame: bytes, crowd: Crowd) -> None:
+        """Note a frame. If all of them are too much, the viewers who are behind the oldest are disconnected."""
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        if self._bytes > HELD:
+            self._forget_read()
+        while self._bytes > HELD and len(self._frames) > 1:
+            oldest = self._frames.popleft()
+            self._bytes -= len(oldest)
+            crowd.end_behind(oldest)
+
+    def _forget_read(self) -> None:
+        frames, self._frames = list(self._frames), deque()
+        # What nobody needs any more is referred to by the list, the name, and the argument.
+        self._frames.extend(frame for frame in frames if sys.getrefcount(frame) > 3)
+        self._bytes = sum(map(len, self._frames))
+
+
 class _Channel:
     """Those who look at the same member in the same way."""
 
-    def __init__(self, key: _Key, shelf: Shelf, crowd: Crowd, taken: contextlib.ExitStack) -> None:
+    def __init__(self, key: _Key, shelf: Shelf, crowd: Crowd, written: _Written, taken: contextlib.ExitStack) -> None:
         self.key = key
+        self._written = written
         self._crowd = crowd
         self.viewers: set[_Looker] = set()
         self._source, self._member, self._view, self._tells = key
@@ -247,6 +275,7 @@ class _Channel:
             about = f'"age": {self._loop.time() - kept.arrived:.4f}, "rate": {self._source.rate:.2f}'
             head = f"{self._picture.text[:-1]}, {about}}}".encode()
             self._frame = frame_of(b"".join((len(head).to_bytes(4, "big"), head, self._picture.image)))
+        self._written.add(self._frame, self._crowd)
 
 
 class Viewing:
@@ -262,6 +291,7 @@ class Viewing:
         self._shares = Shares(most, share_in(most), "viewers of frames")
         self._views = Shares(LIVE_VIEWS, share_in(LIVE_VIEWS), "views of their own")
         self._channels: dict[_Key, _Channel] = {}
+        self._written = _Written()
         self._crowd: Crowd | None = None
         self._closed = False
 
@@ -321,7 +351,7 @@ class Viewing:
             with contextlib.ExitStack() as taken:
                 if view._replace(size=0, type="") != _WHOLE:
                     taken.enter_context(self._views.taking(looker.whose))
-                channel = self._channels[key] = _Channel(key, self._shelf, self.crowd, taken.pop_all())
+                channel = self._channels[key] = _Channel(key, self._shelf, self.crowd, self._written, taken.pop_all())
         former, looker.channel = looker.channel, channel
         if former is not None:
             self._leave(former, looker)
