@@ -48,9 +48,9 @@ def made_room(wanted: Capacity) -> tuple[Capacity, str | None]:
     if not 0 <= soft < wanted.descriptors:
         return wanted, None
     left = max(soft - _OTHERS, 2 * _FEWEST)
-    connections = min(wanted.connections, left // 2)
-    found = Capacity(left - connections, connections)
+    viewers = min(wanted.viewers, max(left // 2, left - wanted.connections))
+    found = Capacity(viewers, min(wanted.connections, left - viewers))
     return found, (
-        f"this process may open {soft} files: at most {found.viewers} viewers of live frames and {connections} other "
-        f"connections; for all of them, let it open {wanted.descriptors} (ulimit -n, or LimitNOFILE= of systemd)"
+        f"this process may open {soft} files: at most {found.viewers} viewers of live frames and {found.connections} "
+        f"other connections; for all of them, let it open {wanted.descriptors} (ulimit -n, or LimitNOFILE= of systemd)"
     )
