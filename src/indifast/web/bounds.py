@@ -137,7 +137,7 @@ PIXELS_MEASURED = 4_000_000
 BINS = 256
 """Parts of a histogram."""
 
-SESSIONS = 100
+SESSIONS = 1000
 """Logins at once with one token or of one user; the oldest ends for a new one."""
 
 SESSION_TIME = 12 * 3600.0
