@@ -260,6 +260,35 @@ def test_one_who_pings_without_end_waits(monkeypatch: pytest.MonkeyPatch) -> Non
     run(flood())
 
 
+@pytest.mark.usefixtures("crowds")
+def test_others_have_their_turn_while_all_are_asked_for_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "_AT_ONCE", 10)
+    asked = most = 0
+    note = direct.Direct.note
+
+    def count(self: direct.Direct, frame: bytes) -> None:
+        nonlocal asked
+        asked += 1
+        note(self, frame)
+
+    monkeypatch.setattr(direct.Direct, "note", count)
+
+    async def look() -> None:
+        nonlocal most
+        async with looking() as (_, port):
+            seats = [await Seat.taken(port) for _ in range(100)]
+            monkeypatch.setattr(direct, "_PING", 0.0)
+            while asked < len(seats):
+                before = asked
+                await asyncio.sleep(0)
+                most = max(most, asked - before)
+            assert most <= 10
+            for each in seats:
+                each.leave()
+
+    run(look())
+
+
 async def read_to_end(seat: Seat) -> bytes:
     """Return what arrives last: the rest of a picture, unless the viewer was cut off."""
     last = b""

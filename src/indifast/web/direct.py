@@ -339,10 +339,17 @@ class Crowd:
 
     def _sweep(self) -> None:
         self._sweeping = self._loop.call_later(_SWEEP, self._sweep) if self._all else None
+        self._check(list(self._all.values()))
+
+    def _check(self, left: list[Direct]) -> None:
+        """Check some, and the rest after others had their turn: if all have been silent, all are asked."""
         now = self.now()
-        for each in list(self._all.values()):
+        for each in left[-_AT_ONCE:]:
             if each.fd >= 0:
                 each.check(now)
+        del left[-_AT_ONCE:]
+        if left:
+            self._loop.call_soon(self._check, left)
 
 
 class EpollCrowd(Crowd):
