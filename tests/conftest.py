@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def find_constants(path: Path) -> None:
     It parses the source again in each process that finds nothing stored, and has no public function for this.
     """
     name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it advises against doing this in each process
         from hypothesis.internal.constants_ast import constants_from_module
 
         constants_from_module(importlib.import_module(name.removesuffix(".__init__")))
