@@ -187,7 +187,7 @@ FAULTS: tuple[Fault, ...] = (
         past=True,
         shape="one link",
         theme="stalled links",
-        seed=10,
+        seed=64,
     ),
     Fault(
         "a newer frame replaces one across an epoch",
@@ -234,7 +234,7 @@ FAULTS: tuple[Fault, ...] = (
         (Edit("indifast.routing.dropnotes:DropNotes.count", "note.count += 1", "pass"),),
         shape="one server",
         theme="slow readers of BLOBs",
-        seed=0,
+        seed=1,
     ),
     Fault(
         "a descriptor goes to the wrong message",

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -220,8 +220,9 @@ class Jobs:
         self._jobs: list[Callable[[], object]] = []
         monkeypatch.setattr(packing, "threads", lambda: self)
 
-    def submit(self, *job: Any) -> None:
+    def submit(self, *job: Any) -> Future[object]:
         self._jobs.append(partial(*job))
+        return Future()
 
     def do(self) -> None:
         self._jobs.pop(0)()
