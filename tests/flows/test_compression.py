@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -253,6 +253,15 @@ class Turns:
                 self.now += 1
                 await asyncio.sleep(0)
 
+    @contextlib.asynccontextmanager
+    async def counted(self) -> AsyncIterator[None]:
+        """Count also while nobody waits with `until`."""
+        counting = asyncio.create_task(self.until(lambda: False))
+        try:
+            yield
+        finally:
+            counting.cancel()
+
     def check(self, frames: int) -> None:
         assert len(self.inflated) == frames * COUNT
         assert max(map(self.inflated.count, self.inflated)) <= 2 * 5, "the peer's turn, and perhaps the next one's"
@@ -312,6 +321,7 @@ def test_a_program_gets_its_turn_while_its_client_inflates(
     async def run() -> None:
         serving, trusting = contexts if secure else (None, None)
         async with (
+            turns.counted(),  # frames may come before the client is ready
             await asyncio.start_server(serve, "localhost", 0, ssl=serving) as server,
             watching(server.sockets[0].getsockname()[1], compress="zstd", ssl=trusting) as client,
         ):
