@@ -326,15 +326,21 @@ def test_joining_and_leaving_in_the_middle_of_a_picture_disturbs_nobody() -> Non
 # -- The WebSocket itself
 
 
-def test_what_is_sent_before_the_answer_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def answer_late(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Have viewers wait for their answers. The first event says that one waits, the second one lets all go on."""
     answer, asked, may = Live.answer, asyncio.Event(), asyncio.Event()
 
-    async def answer_late(self: Live, socket: Any) -> None:
+    async def late(self: Live, socket: Any) -> None:
         asked.set()
         await may.wait()
         await answer(self, socket)
 
-    monkeypatch.setattr(Live, "answer", answer_late)
+    monkeypatch.setattr(Live, "answer", late)
+    return asked, may
+
+
+def test_what_is_sent_before_the_answer_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, may = answer_late(monkeypatch)
 
     async def talk() -> None:
         async with looking() as (driver, port):

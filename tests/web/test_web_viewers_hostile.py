@@ -13,15 +13,27 @@ import pytest
 from indifast.web import direct, viewing
 from indifast.web.bounds import LIVE_AHEAD, NOTES
 from indifast.web.frames import Kept
-from indifast.web.live import Live
 from indifast.web.views import NoView, view_of
 from tests.support.blackbox import LIMIT
 from tests.support.waiting import eventually, turns
-from tests.web.test_web_viewers import LARGE, Seat, crowds, looking, masked, run
+from tests.web.test_web_viewers import LARGE, Seat, answer_late, crowds, looking, masked, run
 
 pytestmark = pytest.mark.xdist_group("web")
 
 __all__ = ["crowds"]
+
+
+def viewings(monkeypatch: pytest.MonkeyPatch) -> list[viewing.Viewing]:
+    """Return a list of all that is made from now on for viewers to share."""
+    known: list[viewing.Viewing] = []
+    made = viewing.Viewing.__init__
+
+    def note(self: viewing.Viewing, *given: Any) -> None:
+        made(self, *given)
+        known.append(self)
+
+    monkeypatch.setattr(viewing.Viewing, "__init__", note)
+    return known
 
 
 def test_numbers_that_are_too_large_are_refused() -> None:
@@ -66,14 +78,7 @@ def test_a_fault_ends_one_websocket_and_is_logged(
 @pytest.mark.usefixtures("crowds")
 def test_one_who_was_cut_off_is_not_listened_to_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise it would take a view that nobody gives back: after a few of them, no one else could have one."""
-    known: list[viewing.Viewing] = []
-    made = viewing.Viewing.__init__
-
-    def note(self: viewing.Viewing, *given: Any) -> None:
-        made(self, *given)
-        known.append(self)
-
-    monkeypatch.setattr(viewing.Viewing, "__init__", note)
+    known = viewings(monkeypatch)
 
     async def flood() -> None:
         async with looking(1920, 1080) as (driver, port):
@@ -151,14 +156,7 @@ def test_one_who_reads_slowly_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPa
 
 
 def test_it_may_be_said_twice_that_the_program_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    known: list[viewing.Viewing] = []
-    made = viewing.Viewing.__init__
-
-    def note(self: viewing.Viewing, *given: Any) -> None:
-        made(self, *given)
-        known.append(self)
-
-    monkeypatch.setattr(viewing.Viewing, "__init__", note)
+    known = viewings(monkeypatch)
 
     async def stop() -> None:
         async with looking() as (_, port):
@@ -202,14 +200,7 @@ def test_slow_viewers_hold_no_more_frames_than_there_is_room_for(monkeypatch: py
 def test_what_comes_before_the_answer_is_understood_after_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, early: bytes, code: int
 ) -> None:
-    answer, asked, may = Live.answer, asyncio.Event(), asyncio.Event()
-
-    async def answer_late(self: Live, socket: Any) -> None:
-        asked.set()
-        await may.wait()
-        await answer(self, socket)
-
-    monkeypatch.setattr(Live, "answer", answer_late)
+    asked, may = answer_late(monkeypatch)
 
     async def talk() -> None:
         async with looking() as (_, port):
