@@ -10,7 +10,10 @@ import select
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +21,10 @@ import pytest
 
 from indifast import IPyServer, new_event_loop
 from indifast.transport.epoll import EventLoop
+from indifast.transport.stream import SocketStream
 from tests.support.blackbox import LIMIT
+from tests.support.waiting import eventually
+from tests.transport.support import Pieces, Recorder
 
 
 @pytest.fixture
@@ -525,3 +531,174 @@ def test_the_loop_does_not_wait_for_a_timer_that_is_cancelled(
 
     wait = run(main)  # the next timer is that of `run`
     assert wait is not None and wait > 1
+
+
+class Polls:
+    """An epoll object that notes how long it is to wait."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+        self.waits: list[float | None] = []
+
+    def poll(self, timeout: float | None, most: int) -> list[tuple[int, int]]:
+        self.waits.append(timeout)
+        found: list[tuple[int, int]] = self.real.poll(timeout, most)
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+def converse(
+    pair: tuple[socket.socket, socket.socket], rounds: int, *, expecting: bool = True, pause: float = 0
+) -> list[list[float | None]]:
+    """Send messages that a thread answers after a pause. Return how long the loop was to wait each time."""
+    ours, theirs = pair
+    theirs.setblocking(True)
+
+    def answer() -> None:
+        while theirs.recv(1):
+            time.sleep(pause)
+            theirs.send(b"a")
+
+    async def main(loop: asyncio.AbstractEventLoop) -> list[list[float | None]]:
+        assert isinstance(loop, EventLoop)
+        polls = loop._direct._epoll = Polls(loop._direct._epoll)  # type: ignore[assignment]
+        waits: list[list[float | None]] = []
+        done = loop.create_future()
+
+        def heard() -> None:
+            ours.recv(1)
+            if polls.waits:
+                waits.append(polls.waits.copy())
+            if len(waits) == rounds:
+                done.set_result(None)
+                return
+            polls.waits.clear()
+            ours.send(b"q")
+            if expecting:
+                loop.expect_answer()
+
+        loop.add_reader(ours, heard)
+        ours.send(b"q")
+        await done
+        loop.remove_reader(ours)
+        return waits[1:]
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        found: list[list[float | None]] = run(main)
+        return found
+    finally:
+        ours.shutdown(socket.SHUT_WR)
+        thread.join()
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that sets how long a brief wait and staying awake are, in seconds, and the number of cores."""
+
+    def put(brief: float, awake: float, cores: int = 2) -> None:
+        monkeypatch.setattr("indifast.transport.epoll._BRIEF", brief)
+        monkeypatch.setattr("indifast.transport.epoll._AWAKE", awake)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+
+    return put
+
+
+def test_while_answers_come_at_once_the_loop_does_not_sleep(
+    pair: tuple[socket.socket, socket.socket], limits: Callable[..., None]
+) -> None:
+    limits(brief=LIMIT, awake=LIMIT / 2)
+    first, *others = converse(pair, 20)
+    assert 0 not in first
+    assert all(set(waits) == {0} for waits in others[2:])
+
+
+def test_a_late_answer_lets_the_loop_sleep_again(
+    pair: tuple[socket.socket, socket.socket], limits: Callable[..., None]
+) -> None:
+    limits(brief=LIMIT, awake=0.002)
+    rounds = converse(pair, 30, pause=0.02)
+    awake = [number for number, waits in enumerate(rounds) if 0 in waits]
+    assert awake
+    assert all(rounds[number][-1] not in (0, None) for number in awake), "it slept after it had been awake in vain"
+    assert min(b - a for a, b in pairwise(awake)) > 3, "and the next answers were awaited asleep"
+
+
+def test_the_loop_sleeps_while_answers_take_long(
+    pair: tuple[socket.socket, socket.socket], limits: Callable[..., None]
+) -> None:
+    limits(brief=0, awake=LIMIT / 2)
+    assert not any(0 in waits for waits in converse(pair, 10))
+
+
+def test_the_loop_sleeps_if_no_answer_is_expected(
+    pair: tuple[socket.socket, socket.socket], limits: Callable[..., None]
+) -> None:
+    limits(brief=LIMIT, awake=LIMIT / 2)
+    assert not any(0 in waits for waits in converse(pair, 10, expecting=False))
+
+
+def test_with_a_single_core_the_loop_always_sleeps(
+    pair: tuple[socket.socket, socket.socket], limits: Callable[..., None]
+) -> None:
+    limits(brief=LIMIT, awake=LIMIT / 2, cores=1)
+    assert not any(0 in waits for waits in converse(pair, 10))
+
+
+def test_a_timer_that_is_due_soon_is_not_late_because_the_loop_stays_awake(
+    pair: tuple[socket.socket, socket.socket], limits: Callable[..., None]
+) -> None:
+    limits(brief=LIMIT, awake=LIMIT / 2)
+
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        assert isinstance(loop, EventLoop)
+        loop._direct._brief_waits = 100
+        for _ in range(3):
+            loop.expect_answer()
+            await asyncio.sleep(0.01)
+
+    begin = time.monotonic()
+    run(main)
+    assert time.monotonic() - begin < LIMIT / 2
+
+
+def test_only_short_messages_may_be_answered_at_once(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        assert isinstance(loop, EventLoop)
+        asked: list[int] = []
+        loop.expect_answer = lambda: asked.append(1)  # type: ignore[method-assign]
+        stream, out = SocketStream(ours.dup()), Pieces()
+        out.feed(stream, Recorder())
+        for length, expected in ((100, 1), (1 << 16, 1), (100, 2)):
+            out.put(bytes(length))
+            await eventually(lambda: not out.queued)
+            while length:
+                length -= len(theirs.recv(length))
+            assert len(asked) == expected
+        stream.abort()
+
+    run(main)
+
+
+def test_a_server_expects_an_answer_to_a_short_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(EventLoop, "expect_answer", lambda loop: asked.append(1))
+
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        server = IPyServer(host="127.0.0.1", port=0)
+        running = asyncio.create_task(server.asyncrun())
+        await server.ready()
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"<pingRequest uid='a'/>")
+        assert await reader.readuntil(b">") == b'<pingReply uid="a" />'
+        assert asked
+        writer.close()
+        server.shutdown()
+        await running
+
+    run(main)

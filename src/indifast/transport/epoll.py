@@ -5,14 +5,21 @@ iteration. For a small message, this takes about as long as everything that a se
 callbacks of `add_reader` and `add_writer` are called as soon as the kernel reports their descriptor, and asyncio's
 iteration is left out as long as there is nothing else to do: no callback, no timer that is due. Everything else is
 asyncio's.
+
+While short messages follow each other closely, the loop does not sleep between them. To fall asleep and be woken takes
+longer than what a server does with such a message, and no less processor time. So if the last few waits after a short
+message were brief, the loop asks the kernel again and again for a moment before it sleeps, and lets other processes run
+in between. One longer wait ends this. With a single core, nobody could answer meanwhile, and the loop always sleeps.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import select
 import selectors
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -27,6 +34,9 @@ _WRITES = ~_IN
 _AT_ONCE = 64  # events per poll; the kernel reports any others first at the next poll
 _LONGEST = 3600.0  # seconds of one poll: the kernel can't wait for more than a few weeks
 _CANCELLED = 100  # cancelled timers above which asyncio looks whether to remove them
+_BRIEF = 0.0001  # seconds of a wait that is worth staying awake for; half of them are for being woken
+_AWAKE = 0.00005  # seconds to stay awake
+_CONVINCING = 3  # brief waits in a row: a single command and its answer have two
 _MEMORY_PAUSE = 0.01  # seconds to wait after an iteration that memory ran out in
 
 
@@ -57,6 +67,10 @@ class _Selector(selectors.BaseSelector):
         """Called with each exception of a callback, which must not end the loop."""
         self.polled: list[tuple[selectors.SelectorKey, int]] | None = None
         """What `poll` has returned, if `select` is to return it instead of polling again."""
+        self.answer_expected = False
+        """Whether a short message has been sent since the last wait, to which an answer may come at once."""
+        self._brief_waits = 0  # in a row, for such an answer
+        self._convincing = _CONVINCING if len(os.sched_getaffinity(0)) > 1 else sys.maxsize
         self._epoll = select.epoll()
         self._keys: dict[Any, selectors.SelectorKey] = {}
         self._closed = False
@@ -67,8 +81,8 @@ class _Selector(selectors.BaseSelector):
 
     def poll(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait for events, call the callbacks of those that have any, and return the others."""
+        events = self._await_answer(timeout) if self.answer_expected else self._epoll.poll(timeout, _AT_ONCE)
         watches, keys = self.watches, self._keys
-        events = self._epoll.poll(timeout, _AT_ONCE)
         ready: list[tuple[selectors.SelectorKey, int]] = []
         if not events:
             return ready
@@ -103,6 +117,26 @@ class _Selector(selectors.BaseSelector):
                 self._call_at_end()
         # Leave out keys that a callback has changed: their events will be reported again.
         return [(key, events) for key, events in ready if keys.get(key.fd) is key] if ready else ready
+
+    def _await_answer(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait for events that may come at once: without sleeping at first, if the last ones did."""
+        self.answer_expected = False
+        poll, clock = self._epoll.poll, time.perf_counter
+        begin = clock()
+        if self._brief_waits >= self._convincing and (timeout is None or timeout > _AWAKE):
+            until, give_way = begin + _AWAKE, os.sched_yield
+            while True:
+                events = poll(0, _AT_ONCE)
+                if events:
+                    return events
+                if clock() >= until:
+                    break
+                give_way()
+            self._brief_waits = 0
+            return poll(timeout if timeout is None else timeout - _AWAKE, _AT_ONCE)
+        events = poll(timeout, _AT_ONCE)
+        self._brief_waits = self._brief_waits + 1 if clock() - begin < _BRIEF else 0
+        return events
 
     def _call_at_end(self) -> None:
         callbacks, self.at_end = self.at_end, []
@@ -241,6 +275,10 @@ class EventLoop(asyncio.SelectorEventLoop):
             direct.at_end.append(callback)
         else:
             self.call_soon(callback)
+
+    def expect_answer(self) -> None:
+        """Note that a short message has been sent, to which an answer may come at once."""
+        self._direct.answer_expected = True
 
     def add_reader(self, fd: Any, callback: Callable[[*Ts], Any], *args: *Ts) -> None:
         self._watch(_number(fd), "readable", partial(contextvars.copy_context().run, callback, *args))

@@ -28,3 +28,8 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 def end_of_turn(loop: asyncio.AbstractEventLoop) -> Callable[[Callable[[], object]], object]:
     """Return a function that schedules a callback to run right after the callbacks of all ready descriptors."""
     return loop.call_at_end if hasattr(loop, "call_at_end") else loop.call_soon
+
+
+def expect_answer(loop: asyncio.AbstractEventLoop) -> Callable[[], object] | None:
+    """Return a function to call when a short message has been sent; None if the loop has no use for it."""
+    return getattr(loop, "expect_answer", None)

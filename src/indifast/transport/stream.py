@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.message import Buffer
 from indifast.transport.alive import Guard, tune_tcp
+from indifast.transport.loop import expect_answer
 
 if TYPE_CHECKING:
     from indifast._senders import Job
@@ -58,6 +59,7 @@ _MOST_SPARE = 1024  # maximum unused receive buffers that a thread keeps at any 
 _TRIM_INTERVAL = 1.0  # seconds for which the other unused buffers are kept at least
 _WORTH_DISCARDING = 1 << 20  # bytes of the smallest unfinished message that is worth discarding to free memory
 
+_SHORT = 4096  # bytes of the longest message that may be answered as soon as it has been sent
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _RECV_FLAGS = socket.MSG_DONTWAIT
 _RECVMSG_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
@@ -629,6 +631,7 @@ class SocketStream(Stream):
         self._more_fds: Sequence[int] = ()
         self._job: Job | None = None  # what `senders` are writing
         self._watching_output = False
+        self._expect_answer = expect_answer(self._loop)
         self._readable = self._reading(self._fd, self._read_unix if local else self._read_tcp)
         self._guard: Guard | None = None
         if not local:
@@ -774,6 +777,8 @@ class SocketStream(Stream):
         now = time.monotonic()
         if nbytes == len(single):
             outbox.sent_single(now)
+            if nbytes < _SHORT and self._expect_answer is not None:
+                self._expect_answer()
         else:
             outbox.sent(nbytes, now)
             self._await_writable()
@@ -808,6 +813,8 @@ class SocketStream(Stream):
                 return
             now = time.monotonic()
             pending = outbox.sent(nbytes, now)
+            if nbytes < _SHORT and self._expect_answer is not None:
+                self._expect_answer()  # also to a frame that is attached
             if drain is not None:
                 drain.took(nbytes, now)
             if guard is not None and not guard.watching:
