@@ -30,7 +30,9 @@ endif
 demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
 
-test: build tools peers
+# What it needs is installed while the extensions are compiled: pip uses one processor, and mostly waits.
+test:
+	$(MAKE) --jobs 3 build tools peers
 	INDIFAST_PEERS="$(CURDIR)/$(PEERS)" $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 bench: build tools
