@@ -8,7 +8,8 @@ Figures are MB/s of raw content. Each stack is first tried at several paces (1, 
 as frames are taken), then measured at its best one. After that, the same programs compare 100 frames byte by byte.
 
 “TCP” is TCP over loopback, on which frames are raw, or base64 in the column “{base64}”. Over the “Unix socket”, BLOBs
-are attached: they are memory that driver and client share. The C++ server stands between indifast's driver and client.
+are attached: they are memory that driver and client share. No server touches it, so driver and client decide how fast
+that is; the C++ server stands between indifast's driver and client, too.
 The Python peers are indipydriver, indipyserver and indipyclient.
 """
 
@@ -205,7 +206,7 @@ PROGRAM = Program(
     options={"size": 4 << 20, "unix_size": 32 << 20},
     goals=(
         Goal(TCP, ">=", (Bound(1.5, OURS_BASE64), Bound(6, PYTHON_PEER))),
-        Goal(UNIX, ">=", (Bound(1500),)),
+        Goal(UNIX, ">=", (Bound(0.95, CPP),)),
         Goal(UNIX_MANY, ">=", (Bound(8, OURS, UNIX),)),
     ),
 )
