@@ -37,12 +37,16 @@ export class Card {
       this.close();
       this.build();
     }
-    this.state.textContent = property.state;
-    this.state.className = `state ${property.state}`;
+    this.showState(property.state);
     for (const [name, member] of Object.entries(property.members)) {
       this.rows.get(name)(member);
       this.curves?.add(name, member.value);
     }
+  }
+
+  showState(state) {
+    this.state.textContent = state;
+    this.state.className = `state ${state}`;
   }
 
   close() {
@@ -195,14 +199,21 @@ export class Card {
     waiting += wait;
     try {
       const answer = await ask(wait);
+      this.answered(answer.property);
       this.say(answer.message ?? "");
       return true;
     } catch (failure) {
+      this.answered(failure.property);
       this.say(failure.message, true);
       return false;
     } finally {
       waiting -= wait;
     }
+  }
+
+  // Answers and news come by different connections: what a driver says must not stand beside the state of before.
+  answered(property) {
+    if (property?.received >= this.property.received) this.showState(property.state);
   }
 
   say(text, failed = false) {

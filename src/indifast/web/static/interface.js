@@ -3,10 +3,12 @@
 const BASE = "/api/v1";
 
 export class Failure extends Error {
-  constructor(status, error) {
+  // `property` is what a command has made of its property, if the answer says that.
+  constructor(status, error, property) {
     super(error.message);
     this.status = status;
     this.code = error.code;
+    this.property = property;
   }
 }
 
@@ -32,12 +34,12 @@ export function addressOf(path) {
 export async function request(path, options = {}) {
   const response = await fetch(BASE + path, options);
   if (response.ok) return response;
-  let error = { code: "fault", message: `the answer has status ${response.status}` };
+  let said = { error: { code: "fault", message: `the answer has status ${response.status}` } };
   try {
-    error = (await response.json()).error;
+    said = await response.json();
   } catch { /* not from the application */ }
   if (response.status === 401) document.dispatchEvent(new Event("token"));
-  throw new Failure(response.status, error);
+  throw new Failure(response.status, said.error, said.property);
 }
 
 export async function get(path) {
