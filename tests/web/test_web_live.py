@@ -19,26 +19,17 @@ from websockets.sync.client import ClientConnection
 from indifast.web.bounds import LIVE_AHEAD, PICTURES
 from indifast.web.frames import Kept
 from indifast.web.views import View
-from tests.support.blackbox import until
 from tests.support.jsonschema import valid
+from tests.web.eye import EYE, number_of, take
 from tests.web.programs.strange import HEIGHT, WIDTH, fits
 from tests.web.support import Site, frame, path, site
 
 pytestmark = pytest.mark.xdist_group("web")
 
-EYE = ("Eye", "PICTURE", "LEFT")
-
 
 def ask(socket: ClientConnection, more: int = 1, **view: Any) -> None:
     """Ask for frames, perhaps in another view."""
     socket.send(json.dumps({"more": more} | ({"view": view} if view else {})))
-
-
-def take(web: Site, frames: int, damaged: bool = False, plain: bool = False) -> int:
-    """Have the camera take frames, perhaps silent about their colors. Gives how many it has taken altogether."""
-    members = {"FRAMES": frames, "DAMAGED": int(damaged), "PLAIN": int(plain)}
-    answer = web.set("Eye", "TAKE", members, timeout=60).json("web_answer")
-    return int(answer["property"]["members"]["FRAMES"]["value"])
 
 
 @pytest.fixture
@@ -70,9 +61,7 @@ def test_one_who_asks_late_is_sent_the_newest_and_delays_nobody(web: Site, eye: 
     with web.live(*EYE) as fast:
         ask(fast, LIVE_AHEAD)
         seen = [frame(fast)[0]["frame"]["number"]]
-        newest = fits(take(web, 30))
-        until(lambda: web.ask("GET", path(*EYE)).body == newest, what="the newest frame")
-        number = int(web.ask("GET", path(*EYE)).headers["Indifast-Frame"])
+        number = number_of(web, take(web, 30))
         while seen[-1] < number:
             seen.append(frame(fast)[0]["frame"]["number"])
             ask(fast)

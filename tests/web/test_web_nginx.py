@@ -27,10 +27,10 @@ from indifast.web.hub import Hub
 from indifast.web.rights import Role
 from tests.support import commands
 from tests.support.blackbox import until
+from tests.web.eye import EYE
 from tests.web.inside import running
 from tests.web.nginx import CONFIGURATION, NAME, Front, nginx
 from tests.web.support import API, Site, event, path, serving, site, token_file
-from tests.web.test_web_live import EYE
 from tests.web.test_web_urls import TOKEN, URL, newest, told, wait_for_camera
 
 pytestmark = pytest.mark.xdist_group("web")

@@ -34,10 +34,10 @@ from indifast.web.views import WEBP, View, view_of
 from tests.support.blackbox import until
 from tests.support.jsonschema import valid
 from tests.support.waiting import eventually
+from tests.web.eye import EYE, number_of, take
 from tests.web.inside import running
 from tests.web.programs.strange import HEIGHT, WIDTH, fits
 from tests.web.support import Answer, Site, path, site, token_file
-from tests.web.test_web_live import EYE, take
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -127,7 +127,7 @@ def test_one_who_reads_slowly_misses_frames_and_is_told_of_the_newest(web: Site,
     ask(viewer)
     first = told(viewer)["frame"]["number"]
     taken = take(web, 30)
-    until(lambda: web.ask("GET", path(*EYE)).body == fits(taken), what="the newest frame")
+    number_of(web, taken)
     ask(viewer)
     last = told(viewer)
     assert last["frame"]["number"] > first

@@ -35,6 +35,7 @@ from indifast.web.shares import Busy
 from indifast.web.users import Password, SecretFileError, User, read_users
 from tests.support import commands
 from tests.support.blackbox import LIMIT, until
+from tests.web.eye import EYE
 from tests.web.inside import guarding
 from tests.web.programs.strange import NASTY
 from tests.web.support import API, Answer, Site, event, frame, path, secret_file, serving
@@ -150,9 +151,6 @@ def test_a_socket_tells_only_of_what_may_be_seen(shared: Site) -> None:
             told.append(json.loads(viewer.recv(LIMIT)))
         assert {each["device"] for each in told} <= {NASTY, None}
         assert all(each["event"] in ("property", "subscribed") for each in told)
-
-
-EYE = ("Eye", "PICTURE", "LEFT")
 
 
 def test_live_frames_and_curves_are_for_those_who_may_see_the_device(shared: Site) -> None:
