@@ -23,8 +23,13 @@ class Indiserver(Child):
 
 
 def libindi(name: str, port: int, *words: object) -> subprocess.CompletedProcess[str]:
-    """Run `indi_NAME` against the server at `port`."""
-    command = [f"indi_{name}", "-p", str(port), *map(str, words)]
+    """Run `indi_NAME` against the server at `port`.
+
+    Unless the words say otherwise with -t, `indi_setprop` waits for the definition of what it sets for much longer than
+    its usual two seconds: a busy machine may need more, and nothing would be set.
+    """
+    patient = ("-t", "30") if name == "setprop" else ()
+    command = [f"indi_{name}", "-p", str(port), *patient, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
 
 

@@ -20,7 +20,7 @@ def connect(server: Indiserver, device: str) -> None:
     """Connect a device and wait for its definitions."""
     name = f"{device}.CONNECTION.CONNECT"
     server.until_defined(name)
-    libindi("setprop", server.port, "-t", 30, f"{name}=On")
+    libindi("setprop", server.port, f"{name}=On")
     until(lambda: value(server.port, name) == "On", what=f"{name}=On")
     server.until_defined(f"{device}.{DEFINED_LATE[device]}")
 

@@ -19,13 +19,26 @@ CAMERA = "CCD Simulator"
 MOUNT = "Telescope Simulator"
 
 PATIENT = ("-t", "4")
-"""Arguments with which a tool waits for definitions until none has arrived for a second, even if the server is slow."""
+"""Arguments with which a tool waits for definitions until none has arrived for a second, even if the server is slow.
+
+They are for tools that cannot know when they have all that they look for, and for names that do not exist.
+"""
+
+SURE = ("-t", str(LIMIT))
+"""Arguments with which a tool waits for properties that exist, each named in full, for as long as it takes.
+
+Within the two seconds that are usual, the server on a busy machine may have answered nothing at all.
+"""
 
 
 def tool(name: str, port: int | None, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run `indifast NAME`, with a server unless `port` is None. See `commands.run` for the options."""
+    """Run `indifast NAME`, with a server unless `port` is None. See `commands.run` for the options.
+
+    Whatever waits for a state or a frame is SURE, unless the words say otherwise with -t.
+    """
     server = [] if port is None else ["-p", port]
-    return commands.run(name, *server, *words, **options)
+    sure = SURE if name == "expose" or "--wait" in words else ()
+    return commands.run(name, *server, *sure, *words, **options)
 
 
 def without_messages(errors: str) -> str:

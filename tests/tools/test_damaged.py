@@ -36,7 +36,7 @@ def server() -> Iterator[int]:
 
 
 def test_usable_members_are_shown_and_the_others_are_reported(server: int) -> None:
-    done = tool("get", server)
+    done = tool("get", server, *PATIENT)
     assert done.returncode == 0
     assert done.stdout.splitlines() == ["mag.fps.current=N/A", "mag.fps.target=", "mag.F.fits=On"]
     assert done.stderr.splitlines() == [
@@ -46,14 +46,15 @@ def test_usable_members_are_shown_and_the_others_are_reported(server: int) -> No
 
 
 def test_json_has_the_text_that_was_received(server: int) -> None:
-    found = json.loads(tool("get", server, "--json", "mag.fps").stdout)["devices"]["mag"]["properties"]["fps"]
+    found = json.loads(tool("get", server, *PATIENT, "--json", "mag.fps").stdout)["devices"]["mag"]["properties"]["fps"]
     assert {name: (member["unreadable"], member["value"]) for name, member in found["members"].items()} == {
         "current": ("N/A", None), "target": ("", None),
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "words", [["get", "mag.none.x"], ["set", *PATIENT, "mag.none.x=1"], ["eval", *PATIENT, '"mag.none.x" > 1']]
+    "words",
+    [["get", *PATIENT, "mag.none.x"], ["set", *PATIENT, "mag.none.x=1"], ["eval", *PATIENT, '"mag.none.x" > 1']],
 )
 def test_an_unusable_property_is_not_called_unknown(server: int, words: list[str]) -> None:
     done = tool(words[0], server, *words[1:])
@@ -111,6 +112,6 @@ def test_a_number_that_its_format_cannot_show_is_shown_as_received(words: list[s
 
 
 def test_get_shows_the_text_that_was_received(server: int) -> None:
-    current, target = tool("get", server, "-l", "mag.fps").stdout.splitlines()
+    current, target = tool("get", server, *PATIENT, "-l", "mag.fps").stdout.splitlines()
     assert re.fullmatch(r"mag\.fps\.current  N/A  DEFAULT GROUP / fps / current \[Idle, rw\]", current)
     assert re.fullmatch(r"mag\.fps\.target  +DEFAULT GROUP / fps / target \[Idle, rw\]", target)

@@ -22,7 +22,7 @@ from tests.support import commands
 from tests.support.blackbox import LIMIT, PYTHON, python_environment, until
 from tests.support.commands import INDIFAST
 from tests.support.libindi import Indiserver, libindi, value
-from tests.tools.support import CAMERA, MOUNT, PATIENT, answering, tool, without_messages
+from tests.tools.support import CAMERA, MOUNT, PATIENT, SURE, answering, tool, without_messages
 
 
 def test_an_exposure_is_saved(server: int, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_fifo_is_written_to_and_not_replaced(server: int, tmp_path: Path, forc
 
 
 def test_to_standard_output(server: int, tmp_path: Path) -> None:
-    command = [*INDIFAST, "expose", "-p", str(server), CAMERA, "0.1", "-o", "-"]
+    command = [*INDIFAST, "expose", "-p", str(server), *SURE, CAMERA, "0.1", "-o", "-"]
     done = subprocess.run(command, env=python_environment(), cwd=tmp_path, capture_output=True, timeout=2 * LIMIT)
     assert (done.returncode, without_messages(done.stderr.decode())) == (0, "")
     with fits.open(io.BytesIO(done.stdout)) as hdus:
@@ -90,9 +90,9 @@ def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_camera_that_is_disconnected_during_the_exposure(camera_server: Indiserver, tmp_path: Path) -> None:
     port = camera_server.port
-    with commands.start(tmp_path, "expose", "-p", port, CAMERA, "600", stdio=True) as child:
+    with commands.start(tmp_path, "expose", "-p", port, *SURE, CAMERA, "600", stdio=True) as child:
         until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Busy")
-        libindi("setprop", port, "-t", 30, f"{CAMERA}.CONNECTION.DISCONNECT=On")
+        libindi("setprop", port, f"{CAMERA}.CONNECTION.DISCONNECT=On")
         assert child.wait() == Status.TROUBLE
         assert without_messages(child.stderr).startswith(f"indifast expose: {CAMERA}.CCD_EXPOSURE has gone: ")
 
@@ -134,10 +134,13 @@ def test_mistakes(server: int, tmp_path: Path, words: list[str], status: Status,
 def test_a_camera_that_is_not_connected(program: Callable[[str], str], tmp_path: Path) -> None:
     with Indiserver(tmp_path, program("indi_simulator_ccd")) as server:
         server.until_defined(f"{CAMERA}.CONNECTION.CONNECT")
-        done = tool("expose", server.port, CAMERA, 0.2, cwd=tmp_path)
+        done = tool("expose", server.port, *PATIENT, CAMERA, 0.2, cwd=tmp_path)
         assert done.returncode == Status.TROUBLE
         assert f'run: indifast set --wait Ok "{CAMERA}.CONNECTION.CONNECT=On"' in done.stderr
-        assert tool("expose", server.port, CAMERA, 0.2, "--connect", "-o", "x.fits", cwd=tmp_path).returncode == 0
+        assert (
+            tool("expose", server.port, *PATIENT, CAMERA, 0.2, "--connect", "-o", "x.fits", cwd=tmp_path).returncode
+            == 0
+        )
         assert (tmp_path / "x.fits").read_bytes().startswith(b"SIMPLE")
 
 
@@ -146,7 +149,7 @@ def test_a_device_that_does_not_say_what_it_is(tmp_path: Path) -> None:
         "<defNumberVector device='D' name='T' state='Ok' perm='ro'><defNumber name='m'>1</defNumber></defNumberVector>"
     )
     with answering(text.encode()) as port:
-        done = tool("expose", port, "D", 1, cwd=tmp_path)
+        done = tool("expose", port, *PATIENT, "D", 1, cwd=tmp_path)
         assert (done.returncode, done.stderr.count("\n")) == (Status.NOTHING, 1)
         assert "D does not work as a camera: no property 'CCD_EXPOSURE' of D: known: 'T'" in done.stderr
 
@@ -165,7 +168,7 @@ def test_a_folder_is_made_only_if_there_is_a_camera(server: int, tmp_path: Path)
 
 def test_the_reason_is_given_if_frames_stay_with_the_driver(server: int, tmp_path: Path) -> None:
     def mode(name: str) -> None:
-        libindi("setprop", server, "-t", 30, f"{CAMERA}.UPLOAD_MODE.{name}=On")
+        libindi("setprop", server, f"{CAMERA}.UPLOAD_MODE.{name}=On")
         until(lambda: value(server, f"{CAMERA}.UPLOAD_MODE.{name}") == "On")
 
     mode("UPLOAD_LOCAL")
@@ -179,7 +182,7 @@ def test_the_reason_is_given_if_frames_stay_with_the_driver(server: int, tmp_pat
 
 
 def test_a_terminal_shows_a_progress_bar(server: int, tmp_path: Path) -> None:
-    words = [*INDIFAST[1:], "expose", "-p", str(server), CAMERA, "1", "-o", str(tmp_path / "x.fits")]
+    words = [*INDIFAST[1:], "expose", "-p", str(server), *SURE, CAMERA, "1", "-o", str(tmp_path / "x.fits")]
     environment = {**os.environ, **python_environment()}
     terminal = pexpect.spawn(PYTHON, words, env=environment, encoding="utf-8", timeout=LIMIT, dimensions=(24, 200))
     terminal.expect(r"\[#*-*\] \d\.\d of 1 s")
@@ -190,7 +193,7 @@ def test_a_terminal_shows_a_progress_bar(server: int, tmp_path: Path) -> None:
 
 
 def test_the_progress_bar_fits_a_narrow_terminal(server: int, tmp_path: Path) -> None:
-    words = [*INDIFAST[1:], "expose", "-p", str(server), CAMERA, "1", "-n", "2", "-o", str(tmp_path / "x.fits")]
+    words = [*INDIFAST[1:], "expose", "-p", str(server), *SURE, CAMERA, "1", "-n", "2", "-o", str(tmp_path / "x.fits")]
     environment = {**os.environ, **python_environment()}
     terminal = pexpect.spawn(PYTHON, words, env=environment, encoding="utf-8", timeout=LIMIT, dimensions=(24, 40))
     terminal.expect(pexpect.EOF)
@@ -209,7 +212,7 @@ def test_messages_of_the_driver_appear(server: int, tmp_path: Path) -> None:
 
 def test_ctrl_c_aborts_the_exposure(server: int, tmp_path: Path) -> None:
     state = f"{CAMERA}.CCD_EXPOSURE._STATE"
-    with commands.start(tmp_path, "expose", "-p", server, CAMERA, "600") as child:
+    with commands.start(tmp_path, "expose", "-p", server, *SURE, CAMERA, "600") as child:
         until(lambda: value(server, state) == "Busy")
         os.kill(child.pid, signal.SIGINT)
         assert child.wait() == Status.INTERRUPTED

@@ -11,7 +11,7 @@ from indifast.cli.toolkit.failures import Status
 from tests.support import commands
 from tests.support.blackbox import free_port, until
 from tests.support.libindi import libindi
-from tests.tools.support import CAMERA, MOUNT, PATIENT, last_values, tool
+from tests.tools.support import CAMERA, MOUNT, PATIENT, SURE, last_values, tool
 
 
 def test_all_values_are_those_of_libindi(server: int) -> None:
@@ -76,14 +76,14 @@ def test_patterns_within_names(server: int) -> None:
 
 
 def test_labels_and_units(server: int) -> None:
-    (line,) = tool("get", server, "-l", f"{CAMERA}.CCD_TEMPERATURE").stdout.splitlines()
+    (line,) = tool("get", server, *PATIENT, "-l", f"{CAMERA}.CCD_TEMPERATURE").stdout.splitlines()
     assert line.startswith(f"{CAMERA}.CCD_TEMPERATURE.CCD_TEMPERATURE_VALUE  0.00 C  ")
     assert line.endswith("Main Control / Temperature / Temperature (C) [Idle, rw, -50 to 50]")
 
 
 def test_json(server: int) -> None:
     found = json.loads(
-        tool("get", server, "--json", f"{CAMERA}.CCD_TEMPERATURE", f"{CAMERA}.CONNECTION.CONNECT").stdout
+        tool("get", server, *PATIENT, "--json", f"{CAMERA}.CCD_TEMPERATURE", f"{CAMERA}.CONNECTION.CONNECT").stdout
     )
     assert list(found["devices"]) == [CAMERA]
     properties = found["devices"][CAMERA]["properties"]
@@ -117,7 +117,7 @@ def test_waiting_for_a_state(server: int) -> None:
     assert done.returncode == Status.TIMEOUT
     assert done.stderr == f"indifast get: {CAMERA}.CONNECTION is Ok, not Busy after 0.2 s\n"
     assert not done.stdout
-    assert tool("get", server, "--wait", "Ok", "Nobody").returncode == Status.NOTHING
+    assert tool("get", server, *PATIENT, "--wait", "Ok", "Nobody").returncode == Status.NOTHING
 
 
 def test_blobs_are_saved_while_monitoring(server: int, tmp_path: Path) -> None:
@@ -151,5 +151,5 @@ def test_wrong_arguments(words: list[str], said: str) -> None:
 
 
 def test_the_library_logs_nothing_unless_asked_to(server: int) -> None:
-    assert tool("get", server, "-1", f"{CAMERA}.CONNECTION.CONNECT").stderr == ""
-    assert "getProperties" in tool("get", server, "--debug", f"{CAMERA}.CONNECTION.CONNECT").stderr
+    assert tool("get", server, *SURE, "-1", f"{CAMERA}.CONNECTION.CONNECT").stderr == ""
+    assert "getProperties" in tool("get", server, *SURE, "--debug", f"{CAMERA}.CONNECTION.CONNECT").stderr

@@ -18,7 +18,7 @@ from tests.support import commands
 from tests.support.blackbox import LIMIT, until
 from tests.support.libindi import Indiserver, libindi, value
 from tests.tools.conftest import SIMULATORS
-from tests.tools.support import CAMERA, line_with, tool, without_messages
+from tests.tools.support import CAMERA, PATIENT, line_with, tool, without_messages
 
 PATIENCE = 4 * LIMIT
 """Seconds in which a command connects again, with its pauses, and a camera starts."""
@@ -179,7 +179,8 @@ def test_a_command_is_not_sent_again(after: bytes, status: int, said: str) -> No
 
 def test_further_commands_are_sent_to_the_server_that_is_back() -> None:
     with Scripted((number(1, "Idle"), COMMAND), (number(5, "Ok") + number(1, "Idle", "M"), COMMAND)) as server:
-        tool("set", server.port, "--wait", "Ok", "--reconnect", "--timeout", 5, "D.N.x=5", "D.M.x=6")
+        words = ("--wait", "Ok", "--reconnect", "--timeout", 5, "D.N.x=5", "D.M.x=6")
+        tool("set", server.port, *PATIENT, *words)
     assert server.heard.count(COMMAND) == 2
     assert b'name="M"' in server.heard
 
@@ -197,7 +198,7 @@ def test_watch_survives_the_restart_of_a_real_server(
         line_with(child, "CONNECT=On [Ok]")
         with started_again(camera_server, program, tmp_path):
             line_with(child, "CONNECT=Off [Idle]")
-            libindi("setprop", camera_server.port, "-t", 30, f"{CAMERA}.CONNECTION.CONNECT=On")
+            libindi("setprop", camera_server.port, f"{CAMERA}.CONNECTION.CONNECT=On")
             line_with(child, "CONNECT=On [Ok]")
             os.kill(child.pid, signal.SIGINT)
             assert child.wait() == Status.INTERRUPTED
@@ -217,7 +218,7 @@ def test_a_series_of_frames_survives_the_restart_of_the_server(
             if not connects:
                 child.until_stderr("--connect does that", PATIENCE)
                 assert value(port, f"{CAMERA}.CONNECTION.CONNECT") == "Off"
-                libindi("setprop", port, "-t", 30, f"{CAMERA}.CONNECTION.CONNECT=On")
+                libindi("setprop", port, f"{CAMERA}.CONNECTION.CONNECT=On")
             assert child.wait(2 * PATIENCE) == 0
     assert len(list(folder.glob("*.fits"))) == 3
     said = [line for line in without_messages(child.stderr).splitlines() if line.startswith("indifast")]

@@ -16,7 +16,7 @@ from tests.support import commands
 from tests.support.blackbox import LIMIT, PYTHON, free_port, python_environment, until
 from tests.support.commands import INDIFAST
 from tests.support.libindi import Indiserver, libindi, value
-from tests.tools.support import CAMERA, MOUNT, PATIENT, Answering, tool, without_messages
+from tests.tools.support import CAMERA, MOUNT, PATIENT, SURE, Answering, tool, without_messages
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_text_that_no_message_can_contain(text: str) -> None:
 
 def test_a_missing_number_is_not_read_as_0(server: int) -> None:
     period = value(server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS")
-    done = tool("set", server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=")
+    done = tool("set", server, *SURE, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=")
     sentence = f"{CAMERA} POLLING_PERIOD PERIOD_MS: a number is needed"
     assert (done.returncode, done.stderr) == (1, f"indifast set: {sentence}\n")
     assert value(server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS") == period
@@ -137,13 +137,13 @@ def test_dots_in_names(tmp_path: Path, words: list[str]) -> None:
         until(lambda: not tool("get", port, "D.T.y").returncode)
         names = ["D.T.B.x"] if "-n" in words else ["D.T.B.x", "D.T.y", "D.T.P.x", "D.T.Q.R.x"]
         for number, name in enumerate(names, 1):
-            done = tool("set", port, *words, f"{name}={number}")
+            done = tool("set", port, *SURE, *words, f"{name}={number}")
             assert (done.returncode, done.stderr) == (0, "")
-            until(lambda name=name, number=number: tool("get", port, "-1", name).stdout == f"{number}\n")
-            assert tool("eval", port, f'"{name}" == {number}').returncode == 0
+            until(lambda name=name, number=number: tool("get", port, *SURE, "-1", name).stdout == f"{number}\n")
+            assert tool("eval", port, *SURE, f'"{name}" == {number}').returncode == 0
         if not words:
             for query in ("D.T.P", "D.T.Q.R"):
-                assert tool("get", port, query).stdout.startswith(f"{query}.x=")
+                assert tool("get", port, *PATIENT, query).stdout.startswith(f"{query}.x=")
             assert {line.rpartition("=")[0] for line in tool("get", port, *PATIENT, "D.T").stdout.splitlines()} == {
                 "D.T.B.x", "D.T.y", "D.T.P.x", "D.T.Q.R.x",
             }  # fmt: skip
@@ -191,7 +191,7 @@ def test_separators_in_names(specs: list[str], members: list[tuple[str, str]]) -
 )
 def test_queries_for_names_with_separators(command: str, query: str, said: str) -> None:
     with Answering(SEPARATORS) as server:
-        done = tool(command, server.port, query)
+        done = tool(command, server.port, *PATIENT, query)
     assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
 
 
@@ -230,10 +230,9 @@ def test_nothing_is_sent_if_one_assignment_is_invalid(spec: str) -> None:
 )
 def test_arguments_of_indi_setprop(server: int, side: str, words: list[str], expected: dict[str, str]) -> None:
     for before in ("DEBUG.DISABLE=On", "POLLING_PERIOD.PERIOD_MS=1000"):
-        libindi("setprop", server, "-t", 30, f"{CAMERA}.{before}")
+        libindi("setprop", server, f"{CAMERA}.{before}")
     until(lambda: value(server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS") == "1000")
-    words = ["-t", "30", *words]
-    done = tool("set", server, *words) if side == "ours" else libindi("setprop", server, *words)
+    done = tool("set", server, *SURE, *words) if side == "ours" else libindi("setprop", server, *words)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     for name, text in expected.items():
         until(lambda name=name, text=text: value(server, name) == text, what=f"{name}={text}")
@@ -251,7 +250,7 @@ def test_arguments_of_indi_setprop(server: int, side: str, words: list[str], exp
     ],
 )
 def test_exit_statuses_are_those_of_indi_setprop(server: int, words: list[str]) -> None:
-    ours, theirs = tool("set", server, *words), libindi("setprop", server, *words)
+    ours, theirs = tool("set", server, *PATIENT, *words), libindi("setprop", server, *PATIENT, *words)
     assert ours.returncode == theirs.returncode != 0
     assert ours.stderr.count("\n") == 1
 
@@ -285,7 +284,7 @@ def test_invalid_values_are_not_sent(server: int, spec: str, said: str) -> None:
 
 
 def test_checks_can_be_turned_off(server: int) -> None:
-    done = tool("set", server, "--no-check", "-v", f"{CAMERA}.CCD_TEMP_RAMP.RAMP_SLOPE=99")
+    done = tool("set", server, *SURE, "--no-check", "-v", f"{CAMERA}.CCD_TEMP_RAMP.RAMP_SLOPE=99")
     assert done.returncode == 0
     assert done.stderr == f"{CAMERA}.CCD_TEMP_RAMP.RAMP_SLOPE <- 99\n"
 
@@ -312,12 +311,12 @@ def test_waiting_ends_when_the_driver_dies(camera_server: Indiserver, tmp_path: 
     port, pid = camera_server.port, camera_server.pid
     exposure = f"{CAMERA}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE"
     if command == "get":
-        libindi("setprop", port, "-t", 30, f"{exposure}=600")
+        libindi("setprop", port, f"{exposure}=600")
         until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Busy")
     words = {
-        "set": ["--wait", "Ok", "--timeout", "600", f"{exposure}=600"],
-        "get": ["--debug", "--wait", "Ok", "--timeout", "600", exposure],
-        "expose": [CAMERA, "600", "--quiet"],
+        "set": [*SURE, "--wait", "Ok", "--timeout", "600", f"{exposure}=600"],
+        "get": [*SURE, "--debug", "--wait", "Ok", "--timeout", "600", exposure],
+        "expose": [*SURE, CAMERA, "600", "--quiet"],
     }[command]
     with commands.start(tmp_path, command, "-p", port, *words, stdio=True) as child:
         if command == "get":
@@ -342,19 +341,26 @@ def test_alert_is_reported_with_the_drivers_reason(server: int) -> None:
 COORDINATES = f"{MOUNT}.EQUATORIAL_EOD_COORD"
 
 
+def unpark(port: int) -> None:
+    """Let the mount move."""
+    done = tool("set", port, "--wait", "Ok,Idle", f"{MOUNT}.TELESCOPE_PARK.UNPARK=On")
+    assert (done.returncode, without_messages(done.stderr)) == (0, "")
+
+
 def near(port: int, name: str, number: float) -> bool:
     return abs(float(value(port, name)) - number) < 0.05
 
 
 def test_only_named_members_are_sent_unless_all_are_requested(server: int) -> None:
     """The mount needs both coordinates."""
-    tool("set", server, "--wait", "Ok,Idle", f"{MOUNT}.TELESCOPE_PARK.UNPARK=On")
+    unpark(server)
     for words in (["-v", f"{COORDINATES}.RA=5"], ["-v", "-n", f"{COORDINATES}.RA=5"]):
         done = tool("set", server, "--wait", "Ok", "--timeout", "2", *words)
         assert done.returncode in (Status.TIMEOUT, Status.ALERT)
-        sent, error = without_messages(done.stderr).splitlines()
-        assert sent == f"{COORDINATES}.RA <- 5"
-        assert error.endswith("; DEC was not sent: give it as well, or use --all")
+        said = without_messages(done.stderr)
+        assert said.startswith(f"{COORDINATES}.RA <- 5\n")
+        assert said.endswith("; DEC was not sent: give it as well, or use --all\n")
+        assert said.count("\n") == 2
     done = tool("set", server, "--wait", "Ok", "-v", f"{COORDINATES}.RA;DEC=5;89")
     assert (done.returncode, without_messages(done.stderr)) == (0, f"{COORDINATES}.RA <- 5\n{COORDINATES}.DEC <- 89\n")
     until(lambda: near(server, f"{COORDINATES}.RA", 5) and near(server, f"{COORDINATES}.DEC", 89))
@@ -403,7 +409,7 @@ def test_unchanged_members_that_are_sent_are_checked(values: str, said: str) -> 
 
 
 def test_messages_of_the_driver_appear_while_a_wait_lasts(server: int) -> None:
-    tool("set", server, "--wait", "Ok,Idle", f"{MOUNT}.TELESCOPE_PARK.UNPARK=On")
+    unpark(server)
     done = tool("set", server, "--wait", "Ok", f"{COORDINATES}.RA;DEC=6;88")
     assert f"indifast set: {MOUNT}: [INFO] Slewing to RA: " in done.stderr
     assert tool("set", server, "--wait", "Ok", "--no-messages", f"{COORDINATES}.RA;DEC=6.1;88").stderr == ""
@@ -412,8 +418,8 @@ def test_messages_of_the_driver_appear_while_a_wait_lasts(server: int) -> None:
 
 
 def test_the_progress_of_a_slew_is_drawn(server: int) -> None:
-    tool("set", server, "--wait", "Ok,Idle", f"{MOUNT}.TELESCOPE_PARK.UNPARK=On")
-    words = ["set", "-p", str(server), "--wait", "Ok", f"{COORDINATES}.RA;DEC=6.1;70"]
+    unpark(server)
+    words = ["set", "-p", str(server), *SURE, "--wait", "Ok", f"{COORDINATES}.RA;DEC=6.1;70"]
     environment = {**os.environ, **python_environment()}
     terminal = pexpect.spawn(
         PYTHON, [*INDIFAST[1:], *words], env=environment, encoding="utf-8", timeout=2 * LIMIT, dimensions=(24, 40)
