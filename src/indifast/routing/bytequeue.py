@@ -113,8 +113,12 @@ class ByteQueue(Backlog):
                     if offered is not None:
                         return offered
             self._skip_empty()
-        out: list[Buffer] = list(islice(self._remaining, max_parts))
-        offer.total = sum(map(len, out))
+        out: list[Buffer] = []
+        for part in islice(self._remaining, max_parts):
+            if offer.total >= max_bytes:
+                break
+            out.append(part)
+            offer.total += len(part)
         if offer.total >= max_bytes or len(out) >= max_parts or self._growing is not None:
             offer.whole = len(out) == len(self._remaining) and self._growing is None
             return out, ()
