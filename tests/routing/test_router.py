@@ -12,7 +12,7 @@ from indifast.protocol.complaints import BURST
 from indifast.routing import demand, link, ownership, rings
 from indifast.routing.asking import ASK_INTERVAL
 from indifast.routing.link import Demand
-from indifast.routing.peer import Kind
+from indifast.routing.peer import Courtesy, Kind
 from indifast.routing.requests import ASK_BURST
 from tests.routing.fakes import drain
 from tests.routing.talk import Talk, World, blob, command, define, update, who
@@ -603,7 +603,7 @@ def test_a_large_frame_may_arrive_as_the_readers_take_the_one_before_it(
         world.say(label, "<enableBLOB device='D'>Also</enableBLOB>")
     world.forget()
     world.say("driver", blob("D"))
-    assert driver.pace is not None and driver.pace.room() == (1, ()), "a small frame is not waited for like this"
+    assert driver.pace is not None and driver.pace.room() == (1, False, ()), "a small frame is not waited for like this"
     monkeypatch.setattr(link, "PATIENT_RATE", 1)
     boxes = [world.peers[label].outbox for label in ("all", "other")]
     drained = drain(boxes[0]), drain(boxes[1])
@@ -611,14 +611,24 @@ def test_a_large_frame_may_arrive_as_the_readers_take_the_one_before_it(
     world.say("driver", blob("D"))
     pace = driver.pace
     assert pace is not None
-    assert pace.room() == (link.LEAD, (boxes[0], boxes[0]))
+    assert pace.room() == (link.LEAD, False, (boxes[0], boxes[0]))
     world.say("other", "<enableBLOB device='E'>Also</enableBLOB>")
     world.say("driver", blob("E"))
-    assert pace.room() == (link.LEAD - 1, (boxes[0], boxes[1])), "the one that is behind counts"
+    assert pace.room() == (link.LEAD - 1, False, (boxes[0], boxes[1])), "the one that is behind counts"
     drain(boxes[0])
-    assert pace.room() == (1, ()), "who has taken the frame waits for nobody"
+    assert pace.room() == (link.LEAD - 1, True, (boxes[0], boxes[1])), "who has taken the frame waits for a while"
     world.say("driver", blob("D"))
     assert driver.pace is not None and driver.pace.readers == [boxes[0]], "who is behind is not waited for"
+
+
+def test_the_fastest_readers_wait_for_slower_ones_for_a_share_of_the_time() -> None:
+    courtesy = Courtesy()
+    assert courtesy.left(1000.0) == link.FRAME_PAUSE
+    courtesy.spend(link.FRAME_PAUSE + link.COURTESY)
+    assert courtesy.left(1000.0) == pytest.approx(-link.COURTESY)
+    assert courtesy.left(1000.5) == pytest.approx(-link.COURTESY / 2)
+    assert courtesy.left(1001.5) == pytest.approx(link.COURTESY / 2)
+    assert courtesy.left(2000.0) == link.FRAME_PAUSE
 
 
 def test_a_producer_outruns_its_readers_when_all_are_far_behind(world: World) -> None:

@@ -32,7 +32,7 @@ from indifast.protocol.message import Routable
 from indifast.routing import link
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.driverqueue import DriverOutbox
-from indifast.routing.peer import Kind, Peer
+from indifast.routing.peer import Kind, Pace, Peer
 from indifast.server import IPyServer, connections, locallink
 from indifast.server.connections import Connection
 from indifast.server.hub import Hub
@@ -40,6 +40,7 @@ from indifast.transport import blobs, contents, shm
 from indifast.transport.connect import listen_on
 from indifast.transport.descriptors import MAX_WAITING
 from indifast.transport.stream import SocketStream, Stream, read_buffer
+from tests.routing.fakes import Fake
 from tests.routing.talk import World, blob
 from tests.server.support import GET, NEW, Client, Echo, blob_vector, peers
 from tests.support.blackbox import LIMIT
@@ -254,6 +255,39 @@ def test_nobody_waits_for_a_reader_of_large_frames_that_has_stopped(
             stalled.close()
             await reader.close()
             await driver.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("senders", [0, 2])
+def test_the_fastest_reader_of_large_frames_waits_for_the_others_as_long_as_it_may(
+    monkeypatch: pytest.MonkeyPatch, senders: int
+) -> None:
+    """Otherwise what one is ahead of the other would be in memory on top of the frame."""
+    monkeypatch.setattr(link, "PATIENT_RATE", MIB / (LIMIT * 10))
+    monkeypatch.setattr("indifast.routing.peer.FRAME_PAUSE", LIMIT * 10)
+    size = 12 * MIB
+    frames = [bytes([number]) * size for number in range(2)]
+
+    async def run() -> None:
+        async with IPyServer(port=0, senders=senders) as server:
+            driver = await Client.to(server, asks=False)
+            await define_camera(driver)
+            stalled = await stalled_client(server)
+            fast = await Client.to(server, asks=False)
+            fast.say(WANTS)
+            await fast.settle()
+            sending = asyncio.create_task(send_all(driver, list(map(inline, frames))))
+            assert (await fast.hears("setBLOBVector")).members[0].data == frames[0]
+            second = asyncio.create_task(fast.hears("setBLOBVector"))
+            assert await asyncio.wait({second}, timeout=0.5) == (set(), {second})
+            slow = await reads_again(stalled)
+            got = [(await slow.hears("setBLOBVector")).members[0].data for _ in frames]
+            assert got == frames
+            assert (await asyncio.wait_for(second, LIMIT)).members[0].data == frames[1]
+            await asyncio.wait_for(sending, LIMIT)
+            for client in (driver, fast, slow):
+                await client.close()
 
     asyncio.run(run())
 
@@ -944,6 +978,32 @@ def test_a_connection_is_read_again_once_there_is_no_reason_left_to_wait() -> No
     assert host.told == [("paused",)]
     connection.resume("another")
     assert host.told == [("paused",), ("resumed",)]
+
+
+def test_a_large_frame_is_read_if_there_is_no_memory_to_wait_for_its_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "PATIENT_RATE", 1)
+    host = Host()
+    connection = host.connection()
+    stream: Any = connection.stream
+    stream.pause_reading = stream.resume_reading = lambda: None
+    behind, pace = Outbox(), Pace(1000)
+    for _ in range(2):
+        behind.append(Fake("setBLOBVector", "D", "B", bytes(1000), formats=(".f",), carried=frozenset("m")), 0.0)
+    pace.readers.append(behind)
+    pace.begin()
+    connection.peer.awaited = pace
+    connection._arrived = 1000
+    connection.keep_pace()
+    connection.data_received(b"<", 0, 1, [])
+    assert connection.paused == {"ahead"}
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError
+
+    host.loop.call_later = no_memory
+    with pytest.raises(MemoryError):
+        connection._keep_close()
+    assert not connection.paused
 
 
 def test_a_file_that_turns_out_to_be_too_short_is_counted() -> None:

@@ -21,6 +21,9 @@ PATIENT_RATE = 100_000_000
 LEAD = 1 / 16
 """The part of a large frame that may be in memory beyond the one that its readers are taking."""
 
+COURTESY = 1 / 16
+"""The share of time for which the fastest readers of large frames may wait for slower ones, at most."""
+
 
 def frame_pause(nbytes: int) -> float:
     """Return the seconds that the producer of a frame waits at most. `nbytes` is the size of the frame on the wire."""

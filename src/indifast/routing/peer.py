@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import Enum
 from itertools import count
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from indifast.protocol.message import Routable
 from indifast.protocol.vocabulary import ALSO, NEVER
@@ -16,7 +16,7 @@ from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.frames import Property
 from indifast.routing.inlet import Inlet
 from indifast.routing.interest import BlobPolicies, Interests
-from indifast.routing.link import FRAME_PAUSE, LEAD, frame_pause
+from indifast.routing.link import COURTESY, FRAME_PAUSE, LEAD, frame_pause
 from indifast.routing.requests import Requests
 
 RouteKey: TypeAlias = tuple[str, str | None, str | None]
@@ -46,6 +46,41 @@ class Kind(Enum):
     """A driver in this process or a child process."""
     REMOTE = "remote"
     """A server that we connected to."""
+
+
+class Headroom(NamedTuple):
+    """How far the next large frame of a producer may arrive."""
+
+    part: float
+    """The part that may arrive now: 1 or more for all of it."""
+    waits: bool
+    """Whether a reader has taken all of the frame before it, and waits for slower ones if this part is not all."""
+    readers: tuple[Outbox, ...]
+    """The queues by which the part may become more."""
+
+
+class Courtesy:
+    """The time for which the fastest readers of a producer's large frames may be made to wait for slower ones.
+
+    It is a share of all time, so readers of about the same speed are kept together, and one that is clearly slower is
+    soon a whole frame behind and counts no more. The methods take the time in monotonic seconds.
+    """
+
+    __slots__ = ("_left", "_since")
+
+    def __init__(self) -> None:
+        self._left = FRAME_PAUSE
+        self._since = 0.0
+
+    def left(self, now: float) -> float:
+        """Return for how many seconds readers may wait now; 0 or less if they may not."""
+        self._left = min(FRAME_PAUSE, self._left + (now - self._since) * COURTESY)
+        self._since = now
+        return self._left
+
+    def spend(self, seconds: float) -> None:
+        """Note that readers have waited."""
+        self._left -= seconds
 
 
 class Pace:
@@ -78,20 +113,18 @@ class Pace:
         if not reader.blobs:
             self.readers.append(reader)
 
-    def room(self) -> tuple[float, tuple[Outbox, ...]]:
+    def room(self) -> Headroom:
         """Return which part of the next frame may arrive before the readers have taken more of this one.
 
         Readers of about the same speed are thus kept close together, and pieces of this frame are freed as those of the
-        next one come. All of that may arrive once a reader has taken this one: the fastest waits for nobody.
-
-        Returns:
-            The part, 1 or more for all of the frame, and the queues by which it may become more, if it is less.
+        next one come.
         """
         left = [reader.frames_left(self.size) for reader in self.readers]
-        least, most = min(left, default=0.0), max(left, default=0.0)
-        if not least:
-            return 1.0, ()
-        return 1 + LEAD - most, (self.readers[left.index(least)], self.readers[left.index(most)])
+        most = max(left, default=0.0)
+        if not most:
+            return Headroom(1.0, False, ())
+        least = min(left)
+        return Headroom(1 + LEAD - most, not least, (self.readers[left.index(least)], self.readers[left.index(most)]))
 
     def begin(self) -> None:
         """Note that a reader has taken the first byte of the frame, or that it was waited for long enough.

@@ -13,7 +13,7 @@ from indifast.protocol.escape import for_log
 from indifast.protocol.message import RAW, Buffer, Routable
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.link import FRAME_PAUSE
-from indifast.routing.peer import Kind, Pace, Peer
+from indifast.routing.peer import Courtesy, Kind, Pace, Peer
 from indifast.transport.incoming import MessageReader
 from indifast.transport.packing import ByRate, wanted
 from indifast.transport.rawframes import ACCEPTED, OFFERED, Agreement
@@ -126,6 +126,8 @@ class Connection:
         self._ahead: tuple[Outbox, ...] = ()  # the readers that it is ahead of; reading resumes when they take more
         self._ahead_timer: asyncio.TimerHandle | None = None
         self._ahead_since = 0.0
+        self._courtesy = Courtesy()
+        self._courteous = False  # while it is not read, a reader waits for slower ones
         self._waited = 0.0  # seconds for which it was not read
         self._outrun: tuple[Outbox, ...] = ()  # the readers that are far behind; reading resumes when one catches up
         self._first = True
@@ -174,7 +176,7 @@ class Connection:
         self.reader.close()
         self._count_held()
         self._end_pace()
-        self._read_on()
+        self._count_waiting(time.monotonic())
         self._host.ended(self)
         self._on_lost(exc)
 
@@ -305,31 +307,52 @@ class Connection:
         self.pause("pace")
 
     def _keep_close(self) -> None:
-        """Stop reading a large frame that arrives faster than readers take the one before it, for a limited time."""
+        """Read a large frame no faster than readers take the one before it, for a limited time.
+
+        Called when more of it has arrived than seemed right so far, and while it is not read, when readers have taken
+        more or the time is over.
+        """
+        now = time.monotonic()
+        self._count_waiting(now)
         pace = self._pace
-        left = 0.0 if pace is None else pace.patience - self._waited
-        part, readers = (1.0, ()) if pace is None or left <= 0 else pace.room()
-        if part >= 1:
+        left = 0.0 if pace is None or self._lost else pace.patience - self._waited
+        part, waits, readers = (1.0, False, ()) if pace is None or left <= 0 else pace.room()
+        if waits:
+            left = min(left, self._courtesy.left(now))
+        if part >= 1 or left <= 0:
             self._close = _ANY
         elif self.held <= part * self._frame:
             self._close = int(part * self._frame)
-        elif not self._ahead and not self._lost:
-            self._ahead = readers
-            for outbox in readers:
-                outbox.when_taken(self._read_on)
-            self._ahead_since = time.monotonic()
-            self._ahead_timer = self._host.loop.call_later(left, self._read_on)
-            self.pause("ahead")
+        else:
+            self._wait_for(readers, waits, now, left)
+            return
+        self.resume("ahead")
 
-    def _read_on(self) -> None:
+    def _wait_for(self, readers: tuple[Outbox, ...], waits: bool, now: float, seconds: float) -> None:
+        """Do not read until one of these readers has taken more, or the time is over."""
+        self._ahead = readers
+        for outbox in readers:
+            outbox.when_taken(self._keep_close)
+        self._ahead_since = now
+        self._courteous = waits
+        try:
+            self._ahead_timer = self._host.loop.call_later(seconds, self._keep_close)
+        except MemoryError:
+            self.resume("ahead")  # without a timer, this might last for ever
+            raise
+        self.pause("ahead")
+
+    def _count_waiting(self, now: float) -> None:
+        """End the wait for readers, if there is one, and count how long it took."""
         if self._ahead_timer is not None:
             self._ahead_timer.cancel()
             self._ahead_timer = None
-            self._waited += time.monotonic() - self._ahead_since
+            self._waited += now - self._ahead_since
+            if self._courteous:
+                self._courtesy.spend(now - self._ahead_since)
             for outbox in self._ahead:
-                outbox.not_when_taken(self._read_on)
+                outbox.not_when_taken(self._keep_close)
             self._ahead = ()
-            self.resume("ahead")
 
     def _stop_waiting(self) -> None:
         """Go on without the readers, and wait for this frame no more: all of them may be gone."""
