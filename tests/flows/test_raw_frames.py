@@ -85,6 +85,32 @@ def test_frames_cross_two_servers_raw_where_both_sides_of_a_hop_allow_it(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(("fast_enough", "raw"), [(0.0, False), (1e12, True)])
+def test_what_came_as_base64_goes_on_as_that_to_a_fast_peer_on_this_machine(
+    fast_enough: float, raw: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indifast.transport.drain._NO_TUNNEL", fast_enough)
+
+    async def run() -> None:
+        camera = Camera()
+        async with ipd.IPyServer(camera, port=0, raw_frames=False) as first:
+            middle = ipd.IPyServer(port=0)
+            middle.add_remote("localhost", first.port, blob_enable=True)
+            async with middle, watching(middle.port) as client:
+                await frames_arrive(camera, client)
+                await uploads_arrive(camera, client)
+                assert client.form == RAW
+                connection = client._link.connection
+                assert connection is not None
+                before = connection.received_bytes
+                await camera.expose(content(9), 9)
+                await eventually(lambda: client.frames)
+                taken = connection.received_bytes - before
+        assert len(FRAME) < taken < 1.01 * len(FRAME) if raw else taken > 1.33 * len(FRAME)
+
+    asyncio.run(run())
+
+
 def test_raw_frames_are_a_quarter_smaller_and_go_over_tls() -> None:
     authority = trustme.CA()
     serving, trusting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()

@@ -84,6 +84,40 @@ def test_take_observes_its_bounds() -> None:
     assert len(drain(box)) == 2_000_000 - 70_001
 
 
+def test_the_end_of_a_frame_goes_with_what_is_before_it() -> None:
+    class WithEnd(Fake):
+        def parts(self, form: Form) -> Sequence[bytes]:
+            return [*[bytes(100_000)] * 4, b"</setBLOBVector>"]
+
+    box = Outbox(LIMITS)
+    box.append(WithEnd("setBLOBVector", "D", "B", bytes(400_016), formats=(".f",), carried=frozenset("m")), 0.0)
+    box.take(100_000, 1024)
+    box.sent(1, 0.0)
+    parts, _ = box.take(399_999, 1024)
+    assert bytes(parts[-1]) == b"</setBLOBVector>"
+
+
+@pytest.mark.parametrize("box", [Outbox(LIMITS), ByteQueue(), DriverOutbox()], ids=lambda box: type(box).__name__)
+def test_what_came_as_base64_goes_on_as_that_if_it_is_to(box: ByteQueue) -> None:
+    class OfForm(Fake):
+        came_inline = False
+
+        def parts(self, form: Form) -> Sequence[bytes]:
+            return [b"base64" if form == INLINE else b"raw"]
+
+    box.form = RAW
+    for as_received, came_inline, expected in (
+        (False, True, b"raw"),
+        (True, False, b"raw"),
+        (True, True, b"base64"),
+    ):
+        message = OfForm("setBLOBVector", "D", "B", bytes(6), formats=(".f",), carried=frozenset("m"))
+        message.came_inline = came_inline
+        box.as_received = as_received
+        box.append(message, 0.0)
+        assert expected in drain(box)
+
+
 @pytest.mark.parametrize("box", [Outbox(LIMITS), ByteQueue(), DriverOutbox()], ids=lambda box: type(box).__name__)
 @pytest.mark.parametrize("written", [0, 4, 6, None], ids=["nothing", "a piece", "more than a piece", "all"])
 def test_messages_that_come_while_a_single_frame_is_written(box: ByteQueue, written: int | None) -> None:

@@ -51,6 +51,23 @@ def busy(queue: ByteQueue, measured: Drain, rate: float, seconds: float, step: f
 
 
 @pytest.mark.parametrize(
+    ("nearby", "rate", "as_received"),
+    [(True, 0, False), (True, 10 * MB, False), (True, 200 * MB, True), (False, 200 * MB, False)],
+)
+def test_only_a_fast_peer_on_this_machine_is_sent_what_came_as_base64_as_that(
+    nearby: bool, rate: float, as_received: bool
+) -> None:
+    ours, theirs = tcp_pair()
+    with ours, theirs:
+        queue = ByteQueue()
+        queue.form = RAW
+        measured = Drain(queue, ours, nearby=nearby)
+        if rate:
+            busy(queue, measured, rate, 1.0)
+        assert queue.as_received is as_received
+
+
+@pytest.mark.parametrize(
     ("rate", "piece"), [(0.1 * MB, SMALLEST_PIECE), (2.5 * MB, 25_000), (12.5 * MB, 125_000), (125 * MB, LARGEST_PIECE)]
 )
 def test_a_piece_takes_a_hundredth_of_a_second(

@@ -31,6 +31,12 @@ class Backlog:
         """Receives the events of the queue."""
         self.form: Form = ATTACHED if attached else INLINE
         """The form in which further BLOBs are written. Those that wait already keep theirs."""
+        self.as_received = False
+        """Whether further BLOBs that came as base64 are written as base64 although the peer takes raw ones.
+
+        To convert them, and perhaps convert them back at the peer, takes longer than to write a third more bytes to a
+        peer on the same machine.
+        """
         self.queued = 0
         """Bytes of all messages that are not completely written."""
         self.small = 0
@@ -82,11 +88,15 @@ class Backlog:
 
     def _append_frame(self, message: Routable, begun: Callable[[], None] | None) -> Frame:
         """Put a BLOB message at the end, and return it as a frame, which is not counted yet."""
-        frame = Frame(message, self.form, begun)
+        frame = Frame(message, self._form_of(message), begun)
         if self.piece:
             self._bypass.keep_behind(message.device, len(self._items))
         self._items.append(frame)
         return frame
+
+    def _form_of(self, message: Routable) -> Form:
+        """Return the form in which to write a BLOB message."""
+        return INLINE if self.as_received and getattr(message, "came_inline", False) else self.form
 
     def _append_small(self, message: Routable, now: float) -> None:
         """Put a message without content before or behind the frames."""

@@ -147,7 +147,7 @@ class DriverOutbox(LossyQueue):
     def _append_giving_way(self, message: Routable, begun: Callable[[], None] | None, newest: Newest) -> Frame:
         if not message.blob and self.queued > _COMPACT:
             message = compact(message)
-        frame = Frame(message, self.form, begun)
+        frame = Frame(message, self._form_of(message), begun)
         self._items.append(frame)
         self._enlist(frame, self._droppable if newest is self._latest else self._frames)
         newest.put(message, frame)

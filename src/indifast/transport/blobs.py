@@ -105,6 +105,8 @@ class BlobMessage:
         self._envelope = envelope
         self.growing = False
         """Whether the list that `parts(INLINE)` returned is still growing. Read this after calling `parts`."""
+        self.came_inline = False
+        """Whether all content came as base64, so that this form costs nothing."""
         self.on_fault: Callable[[str], None] | None = None
         """Called once, on the event loop's thread, if content is missing; its argument says what was done about it."""
         self._fault: str | None = None
@@ -185,6 +187,7 @@ class BlobMessage:
         message._element = element
         if not element.attached:
             message._made[INLINE] = element.parts(INLINE)
+            message.came_inline = True
         return message
 
     # -- The Routable interface

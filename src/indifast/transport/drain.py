@@ -34,6 +34,7 @@ _ENOUGH = 1 << 20  # bytes for which it is measured if they take less time
 _STARVED = 0.1  # seconds for which a thread compresses more slowly than the peer takes, before that is believed
 _FASTER = 1.5  # by how much the rate is then taken to be higher
 _FASTEST = 1e9  # bytes per second beyond which a higher rate changes nothing
+_NO_TUNNEL = 50e6  # bytes per second of a peer on this machine that is no tunnel to another one, as over SSH
 _MOST_UNSENT = 4 << 20  # bytes: as much as a socket holds if nobody limits it
 _WORTH_A_THREAD = 512 << 10  # bytes unsent from which on writing takes long enough to be done by a thread
 
@@ -49,9 +50,17 @@ class Drain:
         queue: The queue of the connection.
         sock: Its socket.
         method: Returns the method by which to compress frames at a rate; "" for none. See `packing.ByRate`.
+        nearby: Whether the peer is known to be on this machine. It may still be a tunnel to another one.
     """
 
-    def __init__(self, queue: ByteQueue, sock: socket.socket, method: Callable[[float], str] | None = None) -> None:
+    def __init__(
+        self,
+        queue: ByteQueue,
+        sock: socket.socket,
+        method: Callable[[float], str] | None = None,
+        *,
+        nearby: bool = False,
+    ) -> None:
         self.rate = 0.0
         """Bytes per second; 0 if that is not known yet."""
         self.unsent = 0
@@ -59,6 +68,7 @@ class Drain:
         self._queue = queue
         self._sock = sock
         self._method = method
+        self._nearby = nearby
         self._since: float | None = None  # when the measurement began; None while nothing waits
         self._taken = 0
         self._starved: float | None = None  # since when the queue has had nothing but what is being compressed
@@ -105,6 +115,7 @@ class Drain:
         self._queue.cut_frames(piece, int(rate * SPAN))
         if self._method is not None:
             self._queue.compress(self._method(self.rate))
+        self._queue.as_received = self._nearby and self.rate >= _NO_TUNNEL
         unsent = max(2 * SMALLEST_PIECE, min(int(rate * SPAN), _MOST_UNSENT))
         # Each change is a system call, so small ones are left out.
         if not self.unsent or unsent == _MOST_UNSENT or not 0.75 < unsent / self.unsent < 1.5:

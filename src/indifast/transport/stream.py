@@ -647,7 +647,7 @@ class SocketStream(Stream):
         """See `Stream.pace`."""
         from indifast.transport.drain import Drain  # not before it is needed: most connections never do
 
-        self._drain = Drain(queue, self.socket, method)
+        self._drain = Drain(queue, self.socket, method, nearby=self.nearby)
 
     def _open_input(self) -> None:
         self._loop.add_reader(self._fd, self._readable)
