@@ -30,9 +30,9 @@ endif
 demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
 
-# What it needs is installed while the extensions are compiled: pip uses one processor, and mostly waits.
+# The packages for the tests are installed while the extensions are compiled, unless pip might replace the compiler's.
 test:
-	$(MAKE) --jobs 3 build tools peers
+	$(MAKE) --jobs $(if $(filter yes,$(LOCKED)),3,1) build tools peers
 	INDIFAST_PEERS="$(CURDIR)/$(PEERS)" $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 bench: build tools

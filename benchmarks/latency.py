@@ -13,8 +13,8 @@ The writing half of a queue as a Cython class with typed fields saves 5 % of the
 a second language there.
 
 One command follows the other here, so indifast's event loop stays awake between them (“Event loops” in the page on the
-architecture). That saves more than what a server in Python takes longer than one in C. It does not with pauses between
-the commands.
+architecture). This saves more time than Python costs compared with C. With pauses between the commands, it saves
+nothing.
 """
 
 from __future__ import annotations

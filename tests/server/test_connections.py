@@ -980,7 +980,10 @@ def test_a_connection_is_read_again_once_there_is_no_reason_left_to_wait() -> No
     assert host.told == [("paused",), ("resumed",)]
 
 
-def test_a_large_frame_is_read_if_there_is_no_memory_to_wait_for_its_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("needed_for", ["a timer", "looking how far the readers are"])
+def test_a_large_frame_is_read_if_there_is_no_memory_to_wait_for_its_readers(
+    needed_for: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(link, "PATIENT_RATE", 1)
     host = Host()
     connection = host.connection()
@@ -1000,7 +1003,10 @@ def test_a_large_frame_is_read_if_there_is_no_memory_to_wait_for_its_readers(mon
     def no_memory(*_: object) -> None:
         raise MemoryError
 
-    host.loop.call_later = no_memory
+    if needed_for == "a timer":
+        host.loop.call_later = no_memory
+    else:
+        monkeypatch.setattr(Pace, "room", no_memory)
     with pytest.raises(MemoryError):
         connection._keep_close()
     assert not connection.paused

@@ -539,9 +539,12 @@ class Polls:
     def __init__(self, real: Any) -> None:
         self.real = real
         self.waits: list[float | None] = []
+        self.asleep = threading.Event()
 
     def poll(self, timeout: float | None, most: int) -> list[tuple[int, int]]:
         self.waits.append(timeout)
+        if timeout != 0:
+            self.asleep.set()
         found: list[tuple[int, int]] = self.real.poll(timeout, most)
         return found
 
@@ -550,20 +553,23 @@ class Polls:
 
 
 def converse(
-    pair: tuple[socket.socket, socket.socket], rounds: int, *, expecting: bool = True, pause: float = 0
+    pair: tuple[socket.socket, socket.socket], rounds: int, *, expecting: bool = True, late: bool = False
 ) -> list[list[float | None]]:
-    """Send messages that a thread answers after a pause. Return how long the loop was to wait each time."""
+    """Send messages that a thread answers, if `late` when the loop sleeps. Return how long it was to wait each time."""
     ours, theirs = pair
     theirs.setblocking(True)
+    polls = Polls(None)
 
     def answer() -> None:
         while theirs.recv(1):
-            time.sleep(pause)
+            if late:
+                polls.asleep.wait(LIMIT)
             theirs.send(b"a")
 
     async def main(loop: asyncio.AbstractEventLoop) -> list[list[float | None]]:
         assert isinstance(loop, EventLoop)
-        polls = loop._direct._epoll = Polls(loop._direct._epoll)  # type: ignore[assignment]
+        polls.real = loop._direct._epoll
+        loop._direct._epoll = polls  # type: ignore[assignment]
         waits: list[list[float | None]] = []
         done = loop.create_future()
 
@@ -575,6 +581,7 @@ def converse(
                 done.set_result(None)
                 return
             polls.waits.clear()
+            polls.asleep.clear()
             ours.send(b"q")
             if expecting:
                 loop.expect_answer()
@@ -620,7 +627,7 @@ def test_a_late_answer_lets_the_loop_sleep_again(
     pair: tuple[socket.socket, socket.socket], limits: Callable[..., None]
 ) -> None:
     limits(brief=LIMIT, awake=0.002)
-    rounds = converse(pair, 30, pause=0.02)
+    rounds = converse(pair, 30, late=True)
     awake = [number for number, waits in enumerate(rounds) if 0 in waits]
     assert awake
     assert all(rounds[number][-1] not in (0, None) for number in awake), "it slept after it had been awake in vain"
@@ -663,6 +670,21 @@ def test_a_timer_that_is_due_soon_is_not_late_because_the_loop_stays_awake(
     begin = time.monotonic()
     run(main)
     assert time.monotonic() - begin < LIMIT / 2
+
+
+def test_looking_without_waiting_tells_nothing_about_how_soon_answers_come(
+    limits: Callable[..., None],
+) -> None:
+    limits(brief=LIMIT, awake=LIMIT / 2)
+
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        assert isinstance(loop, EventLoop)
+        loop.expect_answer()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert loop._direct._brief_waits == 0 and loop._direct.answer_expected
+
+    run(main)
 
 
 def test_only_short_messages_may_be_answered_at_once(pair: tuple[socket.socket, socket.socket]) -> None:

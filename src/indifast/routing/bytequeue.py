@@ -115,7 +115,7 @@ class ByteQueue(Backlog):
             self._skip_empty()
         out: list[Buffer] = []
         for part in islice(self._remaining, max_parts):
-            if offer.total >= max_bytes:
+            if offer.total >= max_bytes and len(part) > JOIN:  # the end of a frame goes with what is before it
                 break
             out.append(part)
             offer.total += len(part)

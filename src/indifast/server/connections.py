@@ -312,20 +312,24 @@ class Connection:
         Called when more of it has arrived than seemed right so far, and while it is not read, when readers have taken
         more or the time is over.
         """
-        now = time.monotonic()
-        self._count_waiting(now)
-        pace = self._pace
-        left = 0.0 if pace is None or self._lost else pace.patience - self._waited
-        part, waits, readers = (1.0, False, ()) if pace is None or left <= 0 else pace.room()
-        if waits:
-            left = min(left, self._courtesy.left(now))
-        if part >= 1 or left <= 0:
-            self._close = _ANY
-        elif self.held <= part * self._frame:
-            self._close = int(part * self._frame)
-        else:
-            self._wait_for(readers, waits, now, left)
-            return
+        try:
+            now = time.monotonic()
+            self._count_waiting(now)
+            pace = self._pace
+            left = 0.0 if pace is None or self._lost else pace.patience - self._waited
+            part, waits, readers = (1.0, False, ()) if pace is None or left <= 0 else pace.room()
+            if waits:
+                left = min(left, self._courtesy.left(now))
+            if part >= 1 or left <= 0:
+                self._close = _ANY
+            elif self.held <= part * self._frame:
+                self._close = int(part * self._frame)
+            else:
+                self._wait_for(readers, waits, now, left)
+                return
+        except MemoryError:
+            self.resume("ahead")  # nobody would call again
+            raise
         self.resume("ahead")
 
     def _wait_for(self, readers: tuple[Outbox, ...], waits: bool, now: float, seconds: float) -> None:
@@ -335,11 +339,8 @@ class Connection:
             outbox.when_taken(self._keep_close)
         self._ahead_since = now
         self._courteous = waits
-        try:
-            self._ahead_timer = self._host.loop.call_later(seconds, self._keep_close)
-        except MemoryError:
-            self.resume("ahead")  # without a timer, this might last for ever
-            raise
+        # Another reader may become the fastest in the meantime, so look again soon.
+        self._ahead_timer = self._host.loop.call_later(min(seconds, FRAME_PAUSE), self._keep_close)
         self.pause("ahead")
 
     def _count_waiting(self, now: float) -> None:
@@ -350,6 +351,7 @@ class Connection:
             self._waited += now - self._ahead_since
             if self._courteous:
                 self._courtesy.spend(now - self._ahead_since)
+        if self._ahead:
             for outbox in self._ahead:
                 outbox.not_when_taken(self._keep_close)
             self._ahead = ()

@@ -6,8 +6,8 @@ callbacks of `add_reader` and `add_writer` are called as soon as the kernel repo
 iteration is left out as long as there is nothing else to do: no callback, no timer that is due. Everything else is
 asyncio's.
 
-While short messages follow each other closely, the loop does not sleep between them. To fall asleep and be woken takes
-longer than what a server does with such a message, and no less processor time. So if the last few waits after a short
+While short messages follow each other closely, the loop does not sleep between them. Falling asleep and being woken
+takes longer than handling such a message, and just as much processor time. So if the last few waits after a short
 message were brief, the loop asks the kernel again and again for a moment before it sleeps, and lets other processes run
 in between. One longer wait ends this. With a single core, nobody could answer meanwhile, and the loop always sleeps.
 """
@@ -81,7 +81,10 @@ class _Selector(selectors.BaseSelector):
 
     def poll(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait for events, call the callbacks of those that have any, and return the others."""
-        events = self._await_answer(timeout) if self.answer_expected else self._epoll.poll(timeout, _AT_ONCE)
+        if self.answer_expected and timeout != 0:
+            events = self._await_answer(timeout)
+        else:
+            events = self._epoll.poll(timeout, _AT_ONCE)
         watches, keys = self.watches, self._keys
         ready: list[tuple[selectors.SelectorKey, int]] = []
         if not events:
@@ -133,7 +136,7 @@ class _Selector(selectors.BaseSelector):
                     break
                 give_way()
             self._brief_waits = 0
-            return poll(timeout if timeout is None else timeout - _AWAKE, _AT_ONCE)
+            return poll(timeout if timeout is None else max(0.0, timeout - (clock() - begin)), _AT_ONCE)
         events = poll(timeout, _AT_ONCE)
         self._brief_waits = self._brief_waits + 1 if clock() - begin < _BRIEF else 0
         return events

@@ -37,7 +37,7 @@ export class Card {
       this.close();
       this.build();
     }
-    this.showState(property.state);
+    this.showState((this.answer?.received > property.received ? this.answer : property).state);
     for (const [name, member] of Object.entries(property.members)) {
       this.rows.get(name)(member);
       this.curves?.add(name, member.value);
@@ -211,9 +211,11 @@ export class Card {
     }
   }
 
-  // Answers and news come by different connections: what a driver says must not stand beside the state of before.
+  // Answers and news come by different connections: what a driver says must not stand beside an outdated state.
   answered(property) {
-    if (property?.received >= this.property.received) this.showState(property.state);
+    if (!(property?.received >= this.property.received)) return;
+    this.answer = property;
+    this.showState(property.state);
   }
 
   say(text, failed = false) {

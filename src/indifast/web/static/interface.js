@@ -36,7 +36,8 @@ export async function request(path, options = {}) {
   if (response.ok) return response;
   let said = { error: { code: "fault", message: `the answer has status ${response.status}` } };
   try {
-    said = await response.json();
+    const answer = await response.json();
+    if (answer.error) said = answer;
   } catch { /* not from the application */ }
   if (response.status === 401) document.dispatchEvent(new Event("token"));
   throw new Failure(response.status, said.error, said.property);
