@@ -233,10 +233,11 @@ def test_without_threads_frames_are_sent_as_they_are(monkeypatch: pytest.MonkeyP
         def refuse(*words: object) -> None:
             raise RuntimeError("can't start new thread")
 
-        monkeypatch.setattr(threading.Thread, "start", refuse)
-        packed = pack([[STARS]], [".fits"], "lz4")
+        monkeypatch.setattr("indifast.transport.packing._shared", None)  # other tests may have left threads
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            packed = pack([[STARS]], [".fits"], "lz4")
         assert packed is not None and packed.worth is False
-        monkeypatch.undo()
         assert await finished(pack([[STARS]], [".fits"], "zstd"))  # done by a thread that finds the other frame, too
         assert packed.worth is False
 
