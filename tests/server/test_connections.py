@@ -980,10 +980,8 @@ def test_a_connection_is_read_again_once_there_is_no_reason_left_to_wait() -> No
     assert host.told == [("paused",), ("resumed",)]
 
 
-@pytest.mark.parametrize("needed_for", ["a timer", "looking how far the readers are"])
-def test_a_large_frame_is_read_if_there_is_no_memory_to_wait_for_its_readers(
-    needed_for: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def ahead_of_its_reader(monkeypatch: pytest.MonkeyPatch) -> tuple[Host, Connection, Pace]:
+    """Return a producer that is not read, because it is ahead of its only reader."""
     monkeypatch.setattr(link, "PATIENT_RATE", 1)
     host = Host()
     connection = host.connection()
@@ -999,6 +997,14 @@ def test_a_large_frame_is_read_if_there_is_no_memory_to_wait_for_its_readers(
     connection.keep_pace()
     connection.data_received(b"<", 0, 1, [])
     assert connection.paused == {"ahead"}
+    return host, connection, pace
+
+
+@pytest.mark.parametrize("needed_for", ["a timer", "looking how far the readers are"])
+def test_a_large_frame_is_read_if_there_is_no_memory_to_wait_for_its_readers(
+    needed_for: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, connection, _ = ahead_of_its_reader(monkeypatch)
 
     def no_memory(*_: object) -> None:
         raise MemoryError
@@ -1009,6 +1015,17 @@ def test_a_large_frame_is_read_if_there_is_no_memory_to_wait_for_its_readers(
         monkeypatch.setattr(Pace, "room", no_memory)
     with pytest.raises(MemoryError):
         connection._keep_close()
+    assert not connection.paused
+
+
+def test_a_large_frame_is_read_if_hardly_any_time_is_left_to_wait_for_its_readers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise one wait would follow the other, each too short for a clock to notice."""
+    _, connection, pace = ahead_of_its_reader(monkeypatch)
+    connection._waited = pace.patience - 1e-6
+    connection._ahead_timer = None
+    connection._keep_close()
     assert not connection.paused
 
 

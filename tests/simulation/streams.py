@@ -21,6 +21,11 @@ class JournalledStream(SocketStream):
         super().__init__(sock, name)  # type: ignore[arg-type]
         self._journal = journal
 
+    @property
+    def nearby(self) -> bool:
+        """Simulated peers are far from each other, so what came as base64 goes on raw."""
+        return False
+
     def pace(self, queue: ByteQueue, method: Callable[[float], str] | None = None) -> None:
         super().pace(queue, method)
         self._journal.cut()

@@ -30,6 +30,7 @@ _FEW = 50
 _SHORT_READ = 64 << 10
 _LONG_READ = 1 << 30
 _ANY = 1 << 62  # more than any number of bytes
+_MOMENT = 0.001  # seconds: shorter waits would only follow each other without end
 _EXCERPT = 80
 
 
@@ -320,7 +321,7 @@ class Connection:
             part, waits, readers = (1.0, False, ()) if pace is None or left <= 0 else pace.room()
             if waits:
                 left = min(left, self._courtesy.left(now))
-            if part >= 1 or left <= 0:
+            if part >= 1 or left < _MOMENT:
                 self._close = _ANY
             elif self.held <= part * self._frame:
                 self._close = int(part * self._frame)
