@@ -352,10 +352,9 @@ class Connection:
             self._waited += now - self._ahead_since
             if self._courteous:
                 self._courtesy.spend(now - self._ahead_since)
-        if self._ahead:
-            for outbox in self._ahead:
-                outbox.not_when_taken(self._keep_close)
-            self._ahead = ()
+        for outbox in self._ahead:
+            outbox.not_when_taken(self._keep_close)
+        self._ahead = ()
 
     def _stop_waiting(self) -> None:
         """Go on without the readers, and wait for this frame no more: all of them may be gone."""

@@ -25,6 +25,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVarTuple
 
+from indifast.transport.cores import usable_cores
+
 Ts = TypeVarTuple("Ts")
 
 _IN = select.EPOLLIN
@@ -70,7 +72,7 @@ class _Selector(selectors.BaseSelector):
         self.answer_expected = False
         """Whether a short message has been sent since the last wait, to which an answer may come at once."""
         self._brief_waits = 0  # in a row, for such an answer
-        self._convincing = _CONVINCING if len(os.sched_getaffinity(0)) > 1 else sys.maxsize
+        self._convincing = _CONVINCING if usable_cores() > 1 else sys.maxsize
         self._epoll = select.epoll()
         self._keys: dict[Any, selectors.SelectorKey] = {}
         self._closed = False

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from indifast.protocol.compress import AUTO, OFF
 from indifast.protocol.message import Buffer
 from indifast.routing.cutting import LARGEST_PIECE
 from indifast.routing.packed import Block
+from indifast.transport.cores import usable_cores
 
 if TYPE_CHECKING:
     from indifast.transport.stream import Stream
@@ -77,8 +77,7 @@ def threads() -> ThreadPoolExecutor:
     global _shared
     found = None if _shared is None else _shared()
     if found is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        found = ThreadPoolExecutor(min(cores, MOST_THREADS), "indifast compression")
+        found = ThreadPoolExecutor(min(usable_cores(), MOST_THREADS), "indifast compression")
         _shared = ref(found)
     return found
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from indifast.protocol.limits import MOST_SENDERS
 from indifast.protocol.message import Buffer
+from indifast.transport.cores import usable_cores
 
 if TYPE_CHECKING:
     from indifast._senders import Job, Pool
@@ -28,7 +29,7 @@ def default_count() -> int:
     """Return how many threads pay off here: none if they would only take turns with the event loop."""
     if not SUPPORTED:
         return 0
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     return min(cores, MOST) if cores > 1 else 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import re
 import statistics
@@ -14,6 +13,7 @@ from typing import Any
 
 from indifast import codec, version
 from indifast.cli.bench.sections import SECTIONS, Cell, Section
+from indifast.transport.cores import usable_cores
 
 
 class Results:
@@ -55,7 +55,7 @@ def machine(indiserver: str) -> dict[str, Any]:
     """Describe the machine and the software. `indiserver` is its release."""
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "numpy": _release("numpy"),
