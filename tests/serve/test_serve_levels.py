@@ -12,7 +12,7 @@ import pytest
 
 from indifast.cli.serve.places import where
 from indifast.transport.sockets import addresses_of, tcp_sockets, unix_path, unix_socket
-from tests.serve.support import GET, Server, refusal, running
+from tests.serve.support import GET, TOY, Server, refusal, running
 from tests.support.blackbox import free_port, until
 from tests.support.programs import python_program
 
@@ -142,14 +142,10 @@ def test_the_socket_of_another_user(tmp_path):
     ],
 )
 def test_one_line_says_why_a_driver_ended(tmp_path, code, why):
+    """The server asks a new driver for its properties, so no client is needed, and none would come in time."""
     driver = python_program(tmp_path / "driver", f"import os, signal, sys, time\nsys.stdin.readline()\n{code}\n")
     server = Server(tmp_path, "-r", 0, "-u", f"{tmp_path}/x", "-p", 0, driver)
-    server.wait_for("listening on")
-    port = re.search(r"localhost:(\d+)", server.log)
-    assert port is not None
-    client = server.connect(int(port[1])).say(GET)
     assert server.ended() == 1
-    client.close()
     assert lines(server)[2:] == [
         f"Driver {driver}: {why}",
         f"Driver {driver}: Terminated after #0 restarts.",
@@ -213,13 +209,16 @@ class Journal:
 
 @pytest.mark.parametrize("name", [None, "indiserver"])
 def test_the_journal_gets_priorities_and_no_times(tmp_path, monkeypatch, name):
-    code = "import os, sys\nprint('driver line', file=sys.stderr, flush=True)\nsys.stdin.readline()\nos.abort()\n"
+    line = "print('driver line', file=sys.stderr, flush=True)\n"
+    code = TOY.replace("import os, sys\n", f"import os, sys\n{line}").replace("os._exit(3)", "os.abort()")
     driver = python_program(tmp_path / "driver", code)
     journal = Journal(monkeypatch)
     port = free_port()
     words = ["-vv", "-r", 0, "-u", f"{tmp_path}/x", "-p", port, driver]
     server = Server(tmp_path, *words, name=name, stderr=journal.theirs.fileno())
     client = server.connect(port).say(GET)
+    assert client.get("defTextVector", "Toy")
+    client.say("<newTextVector device='Toy' name='T'><oneText name='m'>die</oneText></newTextVector>")
     assert server.ended() == 1
     client.close()
     text = journal.read()
