@@ -174,6 +174,24 @@ def test_messages_pass_a_frame_that_waits_for_its_thread() -> None:
     assert restored(first + drain(box)) == message.data + b"<behind/>"
 
 
+@pytest.mark.parametrize("lossy", [False, True])
+def test_messages_of_a_device_keep_their_order_while_a_frame_waits_for_its_thread(lossy: bool) -> None:
+    """Although nothing else is in the queue for a while."""
+    box = queue(lossy)
+    message, next_one = packable(b"<f>", [5, 5], ready=1), packable(b"<g>", [5])
+    box.append(message, 0.0)
+    first = drain(box)
+    box.append(small("P", b"<zero/>", device="Roof"), 0.0)
+    box.expedite(small(data=b"<pong/>", tag="pingReply"), 0.0)
+    assert drain(box) == b"<pong/><zero/>" and not box.pending
+    box.append(small("P", b"<one/>", device="Roof"), 0.0)
+    box.append(next_one, 0.0)
+    box.append(small("P", b"<two/>", device="Roof"), 0.0)
+    assert drain(box) == b"<one/><two/>"
+    message.contents.go_on()  # type: ignore[attr-defined]
+    assert restored(first + drain(box)) == message.data + next_one.data
+
+
 def test_more_messages_than_may_pass_pass_a_frame_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bytequeue, "TURN", 10)
     box = queue()

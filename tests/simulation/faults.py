@@ -271,7 +271,7 @@ FAULTS: tuple[Fault, ...] = (
         past=True,
         shape="one server",
         theme="slow readers of BLOBs",
-        seed=0,
+        seed=4,
     ),
     Fault(
         "who asks for one device is not heard",
@@ -431,6 +431,16 @@ FAULTS: tuple[Fault, ...] = (
         (Edit(f"{ROUTER}._receivers", "device in other.conflicts", "False"),),
         shape="a ring of two",
         theme="a bit of everything",
+        seed=0,
+    ),
+    Fault(
+        "what waits is forgotten while a frame is compressed",
+        "While nothing else waits, a frame of which some pieces are sent and others are still being compressed does not"
+        " count. What comes then has to wait for the frame, and what comes after it passes both.",
+        (Edit(f"{BACKLOG}._after_removal", "and self._cut is None ", ""),),
+        past=True,
+        shape="one server",
+        theme="busy snoopers",
         seed=0,
     ),
 )

@@ -252,7 +252,7 @@ class Backlog:
         pending = bool(self.messages or self._items) and self.pending
         if not pending:
             self._notified = False
-            if not self._items and self._bypass.guarded:
+            if not self._items and self._cut is None and self._bypass.guarded:
                 self._bypass.forget_frames()
         if self._was_full and self._full_at is not None and self.queued <= self._full_at // 2:
             self._was_full = False
