@@ -27,7 +27,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "indifast.routing.requests": {"_MAX_HELD": 8},
     "indifast.routing.link": {"PATIENT_RATE": 30_000},
     "indifast.routing.dropnotes": {"_MAX_NOTES": 3},
-    "indifast.transport.stream": {"_WRITE_CHUNK": 4 * KIB, "_WRITE_BUDGET": 16 * KIB},
+    "indifast.transport.stream": {"_JOB": 4 * KIB, "_WRITE_BUDGET": 2 * KIB},
     "indifast.transport.blobs": {"LARGE": 2 * KIB, "BLOCK": 3 << 8},
     "indifast.transport.contents": {"BLOCK": 3 << 8, "_pool": BlockPool(KIB, 48)},
     "indifast.transport.drain": {"SMALLEST_PIECE": 64, "FIRST_PIECE": 300, "LARGEST_PIECE": 600, "_WORTH_A_THREAD": 0},

@@ -445,6 +445,30 @@ def switches(task: Path) -> int:
     return sum(int(line.split()[1]) for line in (task / "status").read_text().splitlines() if "ctxt_switches" in line)
 
 
+def priority(task: Path) -> int:
+    """Return the `nice` of a thread."""
+    return int((task / "stat").read_text().rpartition(")")[2].split()[16])
+
+
+def test_the_threads_give_way_to_those_who_read_on_this_machine():
+    """Otherwise they run ahead until all sockets are full, and what is then read comes from memory, not from caches."""
+    before = sender_threads()
+    ours, theirs = socket.socketpair()
+    pool = Pool(1)
+    over: list[tuple[int, int]] = []
+    try:
+        pool.submit(ours.fileno(), [bytes(100)], lambda *result: over.append(result))
+        _reap_until(pool, lambda: bool(over))
+        (task,) = sender_threads() - before
+        assert priority(task) == min(os.nice(0) + 5, 19)
+        here = Path(f"/proc/self/task/{threading.get_native_id()}")
+        assert priority(here) == os.nice(0), "only theirs is changed"
+    finally:
+        pool.close()
+        ours.close()
+        theirs.close()
+
+
 def test_small_messages_and_idle_times_wake_no_thread(run):
     before = sender_threads()
 

@@ -5,6 +5,11 @@
  * for the whole of another one. A job is over when everything was sent, when the socket takes no more for now, or after
  * an error. No thread ever waits for a socket.
  *
+ * The threads have a lower priority than the program that they belong to, so where cores are scarce, the programs that
+ * receive on this machine come first. With equal priorities, the threads run ahead of them until all sockets are full.
+ * What is read then was written long ago and has left the processors' caches, which costs both sides several times as
+ * much.
+ *
  * Everything except `senders_run` belongs to one thread, which also owns the data and the sockets. It is told by an
  * eventfd that jobs are over. The lock protects the lists and what the jobs in them say; a thread changes a job without
  * the lock while it has the job in its hand.
@@ -84,9 +89,10 @@ static void sender_job_advance(sender_job *job, size_t nbytes)
 
 enum {
     SENDERS_SUPPORTED = 1,
-    SENDERS_MOST = 64,        /* threads */
-    SENDERS_PARTS = 64,       /* per system call */
-    SENDERS_STACK = 256 << 10 /* bytes; the threads need less, but sanitizers more */
+    SENDERS_MOST = 64,         /* threads */
+    SENDERS_PARTS = 64,        /* per system call */
+    SENDERS_STACK = 256 << 10, /* bytes; the threads need less, but sanitizers more */
+    SENDERS_NICE = 5           /* a third of the weight: less does not help, more starves them on a busy machine */
 };
 
 typedef struct senders {
@@ -141,6 +147,8 @@ static void senders_signal(senders *s)
 static void *senders_run(void *argument)
 {
     senders *s = argument;
+    int ignored = nice(SENDERS_NICE); /* on Linux, that of this thread alone */
+    (void)ignored;
     pthread_mutex_lock(&s->lock);
     for (;;) {
         while (!s->queue.first && !s->ending) {
