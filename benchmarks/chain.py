@@ -9,7 +9,7 @@ server” is the driver listening by itself.
 * Processor time is that of one server alone, per megabyte on the wire.
 * The latency of an update runs from just before the driver writes it until a client has it. Updates are sent one at a
   time, and the figure is the median (p50) of each run.
-* “passing on (C)” is the floor for that: a C program (`csrc/pass.c`) in the place of one server that passes on what it
+* “passing on (C)” is the floor for that: a C program (`csrc/pass.c`) in the place of each server that passes on what it
   reads without looking at it. What a server takes beyond it is spent in the interpreter (see the latency of commands).
 * Memory is the most that any of the servers held above idle, in encoded frames of 32 MiB raw, divided by its two links:
   the one that frames arrive by and the one that they leave by. (Two frames of 64 MiB are more than a queue may hold by
@@ -147,11 +147,6 @@ def latencies(server: peers.Server, seconds: float) -> dict[str, float]:
     return {**figures, "hop": (found[-1] - found[0]) / (HOPS - 1)}
 
 
-def passed(seconds: float) -> dict[str, float]:
-    """Make one run with a program that only passes on: the latency through one of it."""
-    return {"1": latency(peers.passing, 1, seconds / HOPS)}
-
-
 def peak(server: peers.Server, seconds: float) -> dict[str, float]:
     """Make one run with large frames: encoded frames held above idle, per link, by the server that held most."""
     environment = frames_environment(LARGE)
@@ -174,7 +169,7 @@ def measure(settings: Settings) -> Iterable[Row]:
     yield turns.row("rate", RATE, "MB/s")
     for number, title in enumerate(CPU, 1):
         yield turns.row(f"cpu {number}", title, "ms/MB", digits=3)
-    turns = settings.turns("latency", {**runs(latencies), PASSING: passed})
+    turns = settings.turns("latency", {**runs(latencies), PASSING: partial(latencies, peers.passing)})
     for hops, title in enumerate(LATENCY, 1):
         yield turns.row(str(hops), title, "µs")
     yield turns.row("hop", PER_HOP, "µs")

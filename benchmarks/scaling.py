@@ -9,13 +9,14 @@ of all servers in a row, per megabyte delivered.
 * By frame size: to one client that compares every byte.
 * By number of clients: frames of 256 KiB, with all clients in one process that counts bytes.
 * By number of servers in a row: frames of 4 MiB; processor time, and the time that a small update takes (p50).
+  “{passing}” is the floor: a C program in the place of each server that only passes on what it reads.
 * By number of cores: frames of 4 MiB to 10 clients and to 50, which throw them away inside the kernel. Everything runs
   on these cores, the driver and the clients, too. “{relay}” reads from the driver, looks for the end of each frame, and
   sends by as many threads; it is the least that a server has to do.
 * By number of properties of a device: the time per property to define all of them to a client, and to deliver an update
-  of each. The request comes after a rest, so with few properties the time is that of waking up. “{passing}” is the
-  floor: a C program that only passes on what it reads. For a request, indifast's server runs about 90 functions of
-  Python once, and each must first come from memory: ten properties do not make up for that, a hundred do.
+  of each. The request comes after a rest, so with few properties the time is that of waking up. For a request,
+  indifast's server runs about 90 functions of Python once, and each must first come from memory: ten properties do not
+  make up for that, a hundred do.
 
 indipyserver accepts at most 10 clients. A point is left out if a server lost frames or clients there, or did not reach
 it in time.
@@ -230,7 +231,7 @@ def measure(settings: Settings) -> Iterable[Row]:
     yield from points(one_frame_size, SIZES, (FRAME_TIME, FRAME_CPU))
     yield from points(one_crowd, CLIENTS, (CLIENT_TIME, CLIENT_CPU))
     yield from points(one_chain, HOPS, (HOP_CPU,))
-    yield from points(one_update, HOPS, (HOP_UPDATE,))
+    yield from points(one_update, HOPS, (HOP_UPDATE,), {**servers, PASSING: peers.passing})
     on_cores: dict[str, peers.Server] = {name: server for name, server in servers.items() if name != PYTHON_PEER}
     on_cores |= {OURS_ALONE: peers.serving_alone, RELAY: peers.relaying}
     cores = [count for count in CORES if count <= len(os.sched_getaffinity(0))]

@@ -2,7 +2,8 @@
  * come with it. It looks at nothing and keeps nothing, so its figures are those of the kernel, and the floor for servers.
  *
  *   pass NAME DRIVER    starts the driver on a socket pair, as servers do; prints the TCP port of 127.0.0.1 on which it
- *                       listens. It also listens on the abstract Unix socket NAME unless that is empty.
+ *                       listens. It also listens on the abstract Unix socket NAME unless that is empty. A DRIVER such
+ *                       as Stamp@127.0.0.1:7624 is another program that listens, to which it connects.
  *
  * It has one client at a time.
  */
@@ -52,6 +53,17 @@ static int start(char **command)
     }
     close(pair[1]);
     return pair[0];
+}
+
+static int connect_to(int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+    address.sin_port = htons(port);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address))
+        fail("connect");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    return fd;
 }
 
 static int listen_tcp(void)
@@ -110,7 +122,8 @@ int main(int argc, char **argv)
         return 2;
     }
     epoll = epoll_create1(EPOLL_CLOEXEC);
-    int driver = start(argv + 2), client = -1, on = 1;
+    const char *remote = strstr(argv[2], "@127.0.0.1:");
+    int driver = remote ? connect_to(atoi(strrchr(remote, ':') + 1)) : start(argv + 2), client = -1, on = 1;
     watch(driver);
     if (*argv[1])
         watch(listen_unix(argv[1]));
