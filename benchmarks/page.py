@@ -61,10 +61,11 @@ Where this ends:
 * A client's frames are written by one thread at a time, in order. With one client, only reading and writing overlap.
 * One thread, that of the event loop, reads and scans. It does so once per frame, however many clients there are.
 * Clients on the same machine need cores, too: those that look at what they receive need more of them than the server.
-  They come first: the threads have a lower priority than other programs (5 levels of `nice`). Otherwise frames would
+  They come first: the threads have a lower priority than the server itself (5 levels of `nice`). Otherwise frames would
   wait in full sockets and leave the processors' caches, and 50 clients that read on two cores would get half as much.
-  Where all cores are busy with something else for long, the threads get a third of what other programs get;
-  `--senders 0` gives frames the priority of the server.
+  Where all cores are busy with something else, such as stacking pictures, each thread gets a third of what a busy
+  program gets, also for clients on other machines; `--senders 0` gives frames the priority of the server. Where the
+  system shares processor time between sessions or services first, all this holds only within the server's own.
 * Memory has a limit of its own, which a few cores reach.
 * Small messages, BLOBs as descriptors, connections with TLS and pipes are written by the loop.
 

@@ -192,6 +192,39 @@ def test_messages_of_a_device_keep_their_order_while_a_frame_waits_for_its_threa
     assert restored(first + drain(box)) == message.data + next_one.data
 
 
+def test_messages_of_a_device_keep_their_order_while_a_frame_is_encoded() -> None:
+    """It is written as base64, because it came before pieces were agreed on."""
+    box = ByteQueue()
+    message, next_one = frame("B", 9, device="Cam", pieces=3, shown=1), frame("B", 9, device="Cam")
+    box.append(message, 0.0)
+    box.form = RAW
+    box.cut_frames(PIECE, 10_000)
+    first = drain(box)
+    assert first and not box.pending
+    box.append(small("P", b"<one/>", device="Roof"), 0.0)
+    assert not box.take(1 << 20, 100)[0]
+    assert not box.sent(0, 0.0)
+    box.append(small("P", b"<two/>", device="Roof"), 0.0)
+    box.append(next_one, 0.0)
+    message.grow(None)
+    assert first + drain(box) == message.data + b"<one/><two/>" + next_one.data
+    assert box.queued == box.small == box.messages == 0
+
+
+def test_pieces_are_agreed_on_behind_frames_that_were_replaced() -> None:
+    box = Outbox(replace(DEFAULT_LIMITS, stream=60))
+    box.form = RAW
+    newer = frame("B", 50, format=".stream", pieces=4, device="Cam")
+    box.append(small("P", b"<one/>", device="Mount"), 0.0)
+    box.append(frame("B", 50, format=".stream", pieces=4, device="Cam"), 0.0)
+    box.append(small("P", b"<two/>", device="Mount"), 0.0)
+    box.append(newer, 0.0)
+    box.cut_frames(PIECE, 10_000)
+    box.append(small("P", b"<three/>", device="Dome"), 0.0)
+    assert drain(box) == b"<one/><two/><three/>" + newer.data
+    assert box.queued == box.small == box.messages == 0
+
+
 def test_more_messages_than_may_pass_pass_a_frame_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bytequeue, "TURN", 10)
     box = queue()

@@ -214,7 +214,7 @@ FAULTS: tuple[Fault, ...] = (
         (Edit("indifast.routing.cutting:Bypass.passes", "if device is not None and", "if device is not None or"),),
         shape="one server",
         theme="slow readers of BLOBs",
-        seed=0,
+        seed=1,
     ),
     Fault(
         "a deletion moves ahead",
@@ -435,13 +435,13 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "what waits is forgotten while a frame is compressed",
-        "While nothing else waits, a frame of which some pieces are sent and others are still being compressed does not"
-        " count. What comes then has to wait for the frame, and what comes after it passes both.",
-        (Edit(f"{BACKLOG}._after_removal", "and self._cut is None ", ""),),
+        "A queue holds only a frame that is partly sent and still being compressed, and forgets that messages may have"
+        " to wait behind it. The next message waits, and a later one of the same device passes it.",
+        (Edit(f"{BACKLOG}._after_removal", "and not self.messages ", ""),),
         past=True,
         shape="one server",
-        theme="busy snoopers",
-        seed=0,
+        theme="failing links",
+        seed=24,
     ),
 )
 """What is planted, one after the other."""

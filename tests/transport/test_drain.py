@@ -123,6 +123,23 @@ def test_a_short_frame_to_a_fast_peer_is_measured(measured: tuple[ByteQueue, Dra
     assert drained.slow is False and queue.piece == drain.LARGEST_PIECE
 
 
+def test_the_time_in_which_other_peers_have_their_turn_does_not_count(
+    measured: tuple[ByteQueue, Drain, socket.socket],
+) -> None:
+    queue, drained, _ = measured
+    queue.append(small(), 0.0)
+    now = 0.0
+    for _ in range(10):
+        now += 0.02  # the others
+        drained.go_on(now)
+        now += 0.001
+        drained.took(512 << 10, now, more=True)
+    assert drained.rate == pytest.approx((512 << 10) / 0.001, rel=0.1)
+    drained.go_on(now)
+    drained.took(100_000, now + 0.06)  # it has not taken all that it was offered
+    assert drained.rate < 400 * MB
+
+
 def test_a_message_overtakes_a_frame_on_its_way_to_a_slow_peer() -> None:
     """What the peer has not read when the message is queued is not more than what sockets hold, and a piece."""
 

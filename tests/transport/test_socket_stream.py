@@ -10,16 +10,19 @@ import os
 import socket
 import threading
 import weakref
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from indifast.protocol.complaints import BURST, Complaints
+from indifast.transport import stream as stream_module
 from indifast.transport.connect import listen_tcp, open_tcp
 from indifast.transport.stream import MAX_FDS, SocketStream, peer_name, read_buffer
 from tests.support.descriptors import no_fd_leak
 from tests.support.sockets import reset, tcp_pair, unix_pair
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, turns
 from tests.transport.support import Pieces, Recorder
 
 pairs = pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
@@ -40,6 +43,39 @@ def test_bytes_travel_both_ways(run, pair):
         stream.abort()
         await stream.wait_closed()
         await eventually(lambda: got.lost == [None])
+        theirs.close()
+
+    run(scenario())
+
+
+class Whole(Pieces):
+    """An outbox that gives out whole pieces, as queues do."""
+
+    def take(self, max_bytes: int, max_parts: int) -> tuple[list[memoryview], Sequence[int]]:
+        return [data for data, _ in self.waiting], ()
+
+
+@pairs
+@pytest.mark.parametrize("sizes", [[5000], [300] * 20, [400, 4600, 1], [1000, 1000], [999, 1, 2000]])
+def test_a_long_output_is_written_in_turns(run, pair, sizes, monkeypatch):
+    """Others have theirs in between, however large the pieces are."""
+    monkeypatch.setattr(stream_module, "_WRITE_BUDGET", 1000)
+
+    async def scenario():
+        ours, theirs = pair()
+        stream, out = SocketStream(ours), Whole()
+        content = np.random.default_rng(1).bytes(sum(sizes))
+        at = 0
+        for size in sizes:
+            out.put(content[at : at + size])
+            at += size
+        out.feed(stream, Recorder())
+        assert out.written == 1000
+        await turns()
+        assert out.written >= 2000
+        await eventually(lambda: not out.waiting)
+        assert theirs.recv(10_000, socket.MSG_WAITALL | socket.MSG_DONTWAIT) == content
+        stream.abort()
         theirs.close()
 
     run(scenario())

@@ -5,10 +5,10 @@
  * for the whole of another one. A job is over when everything was sent, when the socket takes no more for now, or after
  * an error. No thread ever waits for a socket.
  *
- * The threads have a lower priority than the program that they belong to, so where cores are scarce, the programs that
- * receive on this machine come first. With equal priorities, the threads run ahead of them until all sockets are full.
- * What is read then was written long ago and has left the processors' caches, which costs both sides several times as
- * much.
+ * The threads have a lower priority than the program that they belong to. So where cores are scarce, programs of its
+ * priority that receive on this machine come first. With equal priorities, the threads run ahead of them until all
+ * sockets are full. What is read then was written long ago and has left the processors' caches, which costs both sides
+ * several times as much.
  *
  * Everything except `senders_run` belongs to one thread, which also owns the data and the sockets. It is told by an
  * eventfd that jobs are over. The lock protects the lists and what the jobs in them say; a thread changes a job without
@@ -84,7 +84,9 @@ static void sender_job_advance(sender_job *job, size_t nbytes)
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
@@ -147,8 +149,8 @@ static void senders_signal(senders *s)
 static void *senders_run(void *argument)
 {
     senders *s = argument;
-    int ignored = nice(SENDERS_NICE); /* on Linux, that of this thread alone */
-    (void)ignored;
+    id_t thread = (id_t)syscall(SYS_gettid);
+    setpriority(PRIO_PROCESS, thread, getpriority(PRIO_PROCESS, thread) + SENDERS_NICE);
     pthread_mutex_lock(&s->lock);
     for (;;) {
         while (!s->queue.first && !s->ending) {

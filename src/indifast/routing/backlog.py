@@ -138,6 +138,7 @@ class Backlog:
             whole: Frames up to this many bytes are written as a whole all the same, because the peer is so fast.
         """
         if piece and not self.piece:
+            self._close_up()
             self._bypass.look_over(self._items)
         self.piece, self.whole = min(piece, LARGEST_PIECE), whole
 
@@ -252,7 +253,8 @@ class Backlog:
         pending = bool(self.messages or self._items) and self.pending
         if not pending:
             self._notified = False
-            if not self._items and self._cut is None and self._bypass.guarded:
+            # A frame that is begun is not among the items, and what is pending may wait for the rest of it.
+            if not self._items and not self.messages and self._bypass.guarded:
                 self._bypass.forget_frames()
         if self._was_full and self._full_at is not None and self.queued <= self._full_at // 2:
             self._was_full = False
@@ -264,6 +266,14 @@ class Backlog:
             callbacks, self._when_low = self._when_low, {}
             call_all(callbacks, self.progress)
         return pending
+
+    def _close_up(self) -> None:
+        """Remove the empty slots among the items."""
+        if self._gaps:
+            self._items = deque(
+                [item for item in self._items if not (isinstance(item, Frame) and item.message is None)]
+            )
+            self._gaps = 0
 
     def _forget_all(self) -> None:
         """Empty the queue and everything that keeps track of it."""

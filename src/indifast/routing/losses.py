@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 
 from indifast.protocol.message import Routable
 from indifast.routing.bytequeue import ByteQueue
@@ -72,10 +72,7 @@ class LossyQueue(ByteQueue):
     def _trim(self) -> None:
         """Remove the empty slots before they become many: while a peer reads nothing, nothing else removes them."""
         if self._gaps > _MAX_GAPS and 3 * self._gaps > len(self._items):
-            self._items = deque(
-                [item for item in self._items if not (isinstance(item, Frame) and item.message is None)]
-            )
-            self._gaps = 0
+            self._close_up()
 
     def _forget_all(self) -> None:
         self._droppable.clear()

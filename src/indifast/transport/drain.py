@@ -43,8 +43,9 @@ class Drain:
     """Measures the rate of one connection, and adapts its queue and its socket to that.
 
     The rate counts only while the queue has something that waits: from the first write of such a time, of which the
-    kernel takes a part at once, to the last one. For a peer that takes faster than a thread compresses for it, nothing
-    waits. Its rate is then raised until the method is a faster one, or none, and the rate can be measured again.
+    kernel takes a part at once, to the last one. The time in which other peers have their turn does not count. For a
+    peer that takes faster than a thread compresses for it, nothing waits. Its rate is then raised until the method is a
+    faster one, or none, and the rate can be measured again.
 
     Args:
         queue: The queue of the connection.
@@ -71,6 +72,7 @@ class Drain:
         self._nearby = nearby
         self._since: float | None = None  # when the measurement began; None while nothing waits
         self._taken = 0
+        self._left: float | None = None  # since when others have had their turn, although the peer would take more
         self._starved: float | None = None  # since when the queue has had nothing but what is being compressed
         self._adapt()
 
@@ -79,8 +81,23 @@ class Drain:
         """Whether the kernel takes less at once than is worth handing to a thread."""
         return self.unsent < _WORTH_A_THREAD
 
-    def took(self, nbytes: int, now: float) -> None:
-        """Note that `nbytes` were written."""
+    def go_on(self, now: float) -> None:
+        """Note that the turn of others is over. See `took`."""
+        if self._left is not None:
+            if self._since is not None:
+                self._since += now - self._left
+            self._left = None
+
+    def took(self, nbytes: int, now: float, *, more: bool = False) -> None:
+        """Note that `nbytes` were written.
+
+        Args:
+            nbytes: How many bytes.
+            now: When.
+            more: Whether the peer would take more, but others have their turn. Time does not count until `go_on`.
+        """
+        if more:
+            self._left = now
         since = self._since
         waiting = self._queue.pending
         self._note_starved(now)
@@ -90,7 +107,7 @@ class Drain:
             return
         self._taken += nbytes
         seconds = now - since
-        if seconds >= _WINDOW or (not waiting and self._taken >= _ENOUGH):
+        if seconds >= _WINDOW or (self._taken >= _ENOUGH and (more or not waiting)):
             rate = self._taken / max(seconds, 1e-6)
             self.rate = rate if not self.rate else (self.rate + rate) / 2
             self._adapt()

@@ -50,9 +50,9 @@ IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
 """Pieces that one system call writes at most."""
 
 _READ_CHUNK = 2 << 20  # bytes read at once into memory of the receiver
-_JOB = 1 << 20  # bytes that senders are given at once
+_JOB = 1 << 20  # bytes that senders are given at once: with more, nothing would be gained, and others would wait
 _WRITE_BUDGET = 512 << 10
-"""Bytes per iteration of the loop for one stream.
+"""Bytes that the loop writes at most for one stream before the others have their turn.
 
 All receivers of a frame are sent one such part of it before the next one, while it is in the processor's cache.
 """
@@ -799,6 +799,8 @@ class SocketStream(Stream):
         guard, drain = self._guard, self._drain
         senders = self.senders if drain is None or not drain.slow else None
         budget = _WRITE_BUDGET
+        if drain is not None:
+            drain.go_on(time.monotonic())
         pending = outbox.pending
         while pending:
             try:
@@ -807,7 +809,7 @@ class SocketStream(Stream):
                     break
                 if senders is not None and not fds and self._hand_over(senders, parts):
                     return
-                nbytes, asked = self._send(parts, fds)
+                nbytes, asked = self._send(parts, fds, budget)
             except (BlockingIOError, InterruptedError):
                 outbox.sent(0, time.monotonic())
                 self._await_writable()
@@ -819,22 +821,26 @@ class SocketStream(Stream):
             pending = outbox.sent(nbytes, now)
             if nbytes < _SHORT and self._expect_answer is not None:
                 self._expect_answer()  # also to a frame that is attached
+            budget -= nbytes
             if drain is not None:
-                drain.took(nbytes, now)
+                drain.took(nbytes, now, more=budget <= 0 and nbytes == asked)
             if guard is not None and not guard.watching:
                 guard.watch()
-            budget -= nbytes
             if nbytes < asked or budget <= 0:
                 self._await_writable()
                 return
 
-    def _send(self, parts: Sequence[Buffer], fds: Sequence[int]) -> tuple[int, int]:
-        """Make one system call. Return the number of bytes written and the number of bytes offered."""
+    def _send(self, parts: Sequence[Buffer], fds: Sequence[int], most: int) -> tuple[int, int]:
+        """Make one system call, for at most `most` bytes. Return the number of bytes written and of bytes offered."""
         fds = fds or self._more_fds
         if not fds:
             if len(parts) == 1:
-                return self.socket.send(parts[0], _SEND_FLAGS), len(parts[0])
-            return self.socket.sendmsg(parts, (), _SEND_FLAGS), sum(map(len, parts))
+                part = parts[0] if len(parts[0]) <= most else memoryview(parts[0])[:most]
+                return self.socket.send(part, _SEND_FLAGS), len(part)
+            total = sum(map(len, parts))
+            if total > most:
+                parts, total = _beginning(parts, most), most
+            return self.socket.sendmsg(parts, (), _SEND_FLAGS), total
         now, later = fds[:MAX_FDS], fds[MAX_FDS:]
         if later:  # each further batch has to be sent with a byte of data
             parts = [memoryview(parts[0])[:1]]
@@ -917,6 +923,18 @@ class SocketStream(Stream):
                 self.senders.withdraw(self._job)  # waits for no more than a system call, which `shutdown` has ended
                 self._job = None
             self.socket.close()
+
+
+def _beginning(parts: Sequence[Buffer], nbytes: int) -> list[Buffer]:
+    """Return the first bytes of some parts."""
+    out: list[Buffer] = []
+    for part in parts:
+        if len(part) >= nbytes:
+            out.append(memoryview(part)[:nbytes])
+            break
+        out.append(part)
+        nbytes -= len(part)
+    return out
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
