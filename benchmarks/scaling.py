@@ -7,7 +7,8 @@ with `enclen`, from an executable driver that sends as fast as they are taken. P
 of all servers in a row, per megabyte delivered.
 
 * By frame size: to one client that compares every byte.
-* By number of clients: frames of 256 KiB, with all clients in one process that counts bytes.
+* By number of clients: frames of 256 KiB, with all clients in one process that counts bytes. Where threads write,
+  handing each frame to them and back takes processor time, and all clients together get more.
 * By number of servers in a row: frames of 4 MiB; processor time, and the time that a small update takes (p50).
   “{passing}” is the floor: a C program in the place of each server that only passes on what it reads.
 * By number of cores: frames of 4 MiB to 10 clients and to 50, which throw them away inside the kernel. Everything runs
@@ -229,7 +230,7 @@ def measure(settings: Settings) -> Iterable[Row]:
                 yield replace(turns.row(title, f"{title}: {place}", CURVES[title][1], digits=1, x=place), failures={})
 
     yield from points(one_frame_size, SIZES, (FRAME_TIME, FRAME_CPU))
-    yield from points(one_crowd, CLIENTS, (CLIENT_TIME, CLIENT_CPU))
+    yield from points(one_crowd, CLIENTS, (CLIENT_TIME, CLIENT_CPU), {**servers, OURS_ALONE: peers.serving_alone})
     yield from points(one_chain, HOPS, (HOP_CPU,))
     yield from points(one_update, HOPS, (HOP_UPDATE,), {**servers, PASSING: peers.passing})
     on_cores: dict[str, peers.Server] = {name: server for name, server in servers.items() if name != PYTHON_PEER}

@@ -97,7 +97,7 @@ def test_an_idle_connection_has_no_timer_and_one_with_data_under_way_has_one(run
             await eventually(lambda looked=looked: guard._timer is not looked)
         assert guard.watching
         reading = asyncio.create_task(asyncio.to_thread(read_all, theirs))
-        await eventually(lambda: not guard.watching)
+        await eventually(lambda: not out.waiting and not guard.watching)
         assert not got.lost
         stream.abort()
         assert await reading == 16 << 20
