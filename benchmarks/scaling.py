@@ -8,7 +8,8 @@ of all servers in a row, per megabyte delivered.
 
 * By frame size: to one client that compares every byte.
 * By number of clients: frames of 256 KiB, with all clients in one process that counts bytes. Where threads write,
-  handing each frame to them and back takes processor time, and all clients together get more.
+  handing each frame to them and back takes processor time, and all clients together usually get more. Where all sockets
+  have become full at some time, they tend to stay so, and a point may take twice as long.
 * By number of servers in a row: frames of 4 MiB; processor time, and the time that a small update takes (p50).
   “{passing}” is the floor: a C program in the place of each server that only passes on what it reads.
 * By number of cores: frames of 4 MiB to 10 clients and to 50, which throw them away inside the kernel. Everything runs
@@ -210,6 +211,7 @@ def measure(settings: Settings) -> Iterable[Row]:
     short = replace(settings, seconds=min(settings.seconds, SECONDS), quick=True)
     several = {goal.row for goal in PROGRAM.goals}  # a single run would be judged by chance
     servers = {name: server for name, server in peers.servers(queue=2000).items() if name != OURS_UVLOOP}
+    with_floor: dict[str, peers.Server] = {**servers, PASSING: peers.passing}
     lost: set[tuple[object, str]] = set()
 
     def points(
@@ -232,14 +234,14 @@ def measure(settings: Settings) -> Iterable[Row]:
     yield from points(one_frame_size, SIZES, (FRAME_TIME, FRAME_CPU))
     yield from points(one_crowd, CLIENTS, (CLIENT_TIME, CLIENT_CPU), {**servers, OURS_ALONE: peers.serving_alone})
     yield from points(one_chain, HOPS, (HOP_CPU,))
-    yield from points(one_update, HOPS, (HOP_UPDATE,), {**servers, PASSING: peers.passing})
+    yield from points(one_update, HOPS, (HOP_UPDATE,), with_floor)
     on_cores: dict[str, peers.Server] = {name: server for name, server in servers.items() if name != PYTHON_PEER}
     on_cores |= {OURS_ALONE: peers.serving_alone, RELAY: peers.relaying}
     cores = [count for count in CORES if count <= len(os.sched_getaffinity(0))]
     for clients in DISCARDERS:
         one = partial(one_core_count, clients)
         yield from points(one, cores, (CORE_TIME[clients],), on_cores)
-    yield from points(one_device, PROPERTIES, (DEFINE, UPDATE), {**servers, PASSING: peers.passing})
+    yield from points(one_device, PROPERTIES, (DEFINE, UPDATE), with_floor)
 
 
 def draw(result: Result, folder: Path) -> list[Plot]:

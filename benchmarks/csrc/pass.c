@@ -8,28 +8,19 @@
  * It has one client at a time.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
+
+#include "window.h"
+
+#include "stream.h"
+
+#define REMOTE "@127.0.0.1:"
 
 static int epoll;
-
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
 
 static void watch(int fd)
 {
@@ -53,17 +44,6 @@ static int start(char **command)
     }
     close(pair[1]);
     return pair[0];
-}
-
-static int connect_to(int port)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
-    address.sin_port = htons(port);
-    if (connect(fd, (struct sockaddr *)&address, sizeof address))
-        fail("connect");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    return fd;
 }
 
 static int listen_tcp(void)
@@ -122,8 +102,8 @@ int main(int argc, char **argv)
         return 2;
     }
     epoll = epoll_create1(EPOLL_CLOEXEC);
-    const char *remote = strstr(argv[2], "@127.0.0.1:");
-    int driver = remote ? connect_to(atoi(strrchr(remote, ':') + 1)) : start(argv + 2), client = -1, on = 1;
+    const char *remote = strstr(argv[2], REMOTE);
+    int driver = remote ? connect_to_server(remote + strlen(REMOTE)) : start(argv + 2), client = -1, on = 1;
     watch(driver);
     if (*argv[1])
         watch(listen_unix(argv[1]));

@@ -445,11 +445,6 @@ def switches(task: Path) -> int:
     return sum(int(line.split()[1]) for line in (task / "status").read_text().splitlines() if "ctxt_switches" in line)
 
 
-def priority(task: Path) -> int:
-    """Return the `nice` of a thread."""
-    return int((task / "stat").read_text().rpartition(")")[2].split()[16])
-
-
 def test_the_threads_give_way_to_those_who_read_on_this_machine():
     """Otherwise they run ahead until all sockets are full, and what is then read comes from memory, not from caches."""
     before, mine = sender_threads(), os.nice(0)
@@ -460,8 +455,8 @@ def test_the_threads_give_way_to_those_who_read_on_this_machine():
         pool.submit(ours.fileno(), [bytes(100)], lambda *result: over.append(result))
         _reap_until(pool, lambda: bool(over))
         (task,) = sender_threads() - before
-        assert priority(task) == min(mine + 5, 19)
-        assert priority(Path(f"/proc/self/task/{threading.get_native_id()}")) == mine, "only theirs is changed"
+        assert os.getpriority(os.PRIO_PROCESS, int(task.name)) == min(mine + 5, 19)
+        assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == mine, "only theirs is changed"
     finally:
         pool.close()
         ours.close()

@@ -96,8 +96,7 @@ class Drain:
             now: When.
             more: Whether the peer would take more, but others have their turn. Time does not count until `go_on`.
         """
-        if more:
-            self._left = now
+        self._left = now if more else None
         since = self._since
         waiting = self._queue.pending
         self._note_starved(now)

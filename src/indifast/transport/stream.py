@@ -834,16 +834,15 @@ class SocketStream(Stream):
         """Make one system call, for at most `most` bytes. Return the number of bytes written and of bytes offered."""
         fds = fds or self._more_fds
         if not fds:
-            if len(parts) == 1:
-                part = parts[0] if len(parts[0]) <= most else memoryview(parts[0])[:most]
-                return self.socket.send(part, _SEND_FLAGS), len(part)
             total = sum(map(len, parts))
             if total > most:
                 parts, total = _beginning(parts, most), most
+            if len(parts) == 1:
+                return self.socket.send(parts[0], _SEND_FLAGS), total
             return self.socket.sendmsg(parts, (), _SEND_FLAGS), total
         now, later = fds[:MAX_FDS], fds[MAX_FDS:]
         if later:  # each further batch has to be sent with a byte of data
-            parts = [memoryview(parts[0])[:1]]
+            parts = _beginning(parts, 1)
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", now))]
         nbytes = self.socket.sendmsg(parts, rights, _SEND_FLAGS)
         self._more_fds = later
