@@ -140,6 +140,9 @@ def test_a_guard_without_memory_starts_with_the_next_write(run) -> None:
     guard.close()
 
 
+SLOW = 6
+"""Seconds after which a kernel that sends again every second has given up data of a closed socket."""
+
 STALL = NOTICED_WITHIN + 2 * RESEND_INTERVAL
 """Seconds for which a reader reads nothing: more than those within which one that has vanished is noticed."""
 
@@ -148,18 +151,39 @@ def test_a_reader_that_is_alive_and_reads_nothing_is_kept() -> None:
     async def scenario(size: int) -> None:
         ours, theirs = tcp_pair()
         stream, got, out = SocketStream(ours), Recorder(), Pieces()
-        out.feed(stream, got)
-        out.put(bytes(size))
-        await eventually(lambda: stream._guard is not None and stream._guard.watching)
-        await asyncio.sleep(STALL)  # time itself is what must not matter
-        assert not got.lost
-        reading = asyncio.create_task(asyncio.to_thread(read_all, theirs))
-        await eventually(lambda: not out.waiting)
-        stream.close()
-        assert await reading == size
+        try:
+            out.feed(stream, got)
+            out.put(bytes(size))
+            await eventually(lambda: stream._guard is not None and stream._guard.watching)
+            await asyncio.sleep(STALL)  # time itself is what must not matter
+            assert not got.lost
+            reading = asyncio.create_task(asyncio.to_thread(read_all, theirs))
+            await eventually(lambda: not out.waiting and (found := progress(ours)) is not None and not found.under_way)
+            stream.close()
+            assert await reading == size
+        finally:
+            stream.abort()  # the thread that reads ends with it
 
     async def both() -> None:
         fits_into_the_kernel, does_not = 300_000, 30 << 20
         await asyncio.gather(scenario(fits_into_the_kernel), scenario(does_not))
 
     asyncio.run(both())
+
+
+def test_what_is_under_way_when_a_stream_is_closed_arrives_at_a_slow_reader(monkeypatch) -> None:
+    monkeypatch.setattr(alive, "RESEND_INTERVAL", 1)
+    size = 300_000
+
+    async def scenario() -> None:
+        ours, theirs = tcp_pair()
+        stream, got, out = SocketStream(ours), Recorder(), Pieces()
+        out.feed(stream, got)
+        out.put(bytes(size))
+        await eventually(lambda: not out.waiting)
+        stream.close()
+        await eventually(lambda: got.lost)
+        await asyncio.sleep(SLOW)
+        assert await asyncio.to_thread(read_all, theirs) == size
+
+    asyncio.run(scenario())

@@ -7,13 +7,14 @@ import contextlib
 import os
 import socket
 import ssl
+import threading
 
 import pytest
 import trustme
 
 from indifast.protocol import complaints
 from indifast.routing.bytequeue import ByteQueue
-from indifast.transport import tls
+from indifast.transport import alive, tls
 from indifast.transport.connect import listen_tcp, open_tcp
 from indifast.transport.listener import Listener
 from indifast.transport.stream import Stream
@@ -24,6 +25,7 @@ from tests.support.descriptors import no_fd_leak
 from tests.support.sockets import reset
 from tests.support.waiting import eventually, turns
 from tests.transport.support import Pieces, Recorder
+from tests.transport.test_alive import SLOW
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,44 @@ def test_bytes_travel_both_ways(run, authority, mutual):
             assert theirs.data == b"question" + payload, "flushed before closing"
             assert ours.lost == theirs.lost == [None]
             listener.close()
+
+    run(scenario())
+
+
+def read_late(sock: socket.socket, context: ssl.SSLContext, start: threading.Event) -> int:
+    """Shake hands on a connection, read to its end once `start` is set, and return how many bytes there were."""
+    total = 0
+    with context.wrap_socket(sock, server_hostname="localhost") as tunnel:
+        start.wait()
+        while data := tunnel.recv(1 << 20):
+            total += len(data)
+    return total
+
+
+def test_what_is_under_way_when_a_stream_is_closed_arrives_at_a_slow_reader(run, monkeypatch, authority):
+    monkeypatch.setattr(alive, "RESEND_INTERVAL", 1)
+    size = 300_000
+
+    async def scenario():
+        accepted: list = []
+        listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
+        sock, start = socket.create_connection(("127.0.0.1", listener.port)), threading.Event()
+        reading = asyncio.create_task(asyncio.to_thread(read_late, sock, client_context(authority), start))
+        try:
+            await eventually(lambda: accepted)
+            (stream,) = accepted
+            got, out = Recorder(), Pieces()
+            out.feed(stream, got)
+            out.put(bytes(size))
+            await eventually(lambda: not out.waiting and not stream._transport.get_write_buffer_size())
+            monkeypatch.setattr(tls, "HANDSHAKE_TIMEOUT", 0.1)  # seconds after which the socket itself is closed
+            stream.close()
+            await eventually(lambda: got.lost)
+            await asyncio.sleep(SLOW)
+        finally:
+            start.set()
+        assert await reading == size
+        listener.close()
 
     run(scenario())
 

@@ -45,6 +45,7 @@ LOOK_INTERVAL = 2.0
 """Seconds between two looks at a connection with data under way."""
 
 _TCP_RTO_MAX_MS = 44  # Linux 6.15; Python has no name for it
+_LONGEST_RESEND_INTERVAL = 120  # seconds: what the kernel takes if it is not told otherwise
 
 # Of `struct tcp_info`: tcpi_probes, tcpi_unacked, tcpi_last_ack_recv (ms), tcpi_notsent_bytes, tcpi_snd_wnd
 _INFO = struct.Struct("=3xB20xI28xI84xI80xI")
@@ -138,10 +139,16 @@ class Guard:
         self._on_vanished(TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching. To be called before the socket is closed.
+
+        The kernel sends what is left after the socket has been closed. A reader that has no room it asks at growing
+        intervals, and gives it up with the longest one: with ours, after a few seconds. A reader that has not read for
+        half a minute by now is given up with the next question all the same.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        _resend_within(self._sock, _LONGEST_RESEND_INTERVAL)
 
 
 def tune_tcp(sock: socket.socket) -> None:
@@ -150,8 +157,13 @@ def tune_tcp(sock: socket.socket) -> None:
     for name, value in (("TCP_KEEPIDLE", IDLE), ("TCP_KEEPINTVL", PROBE_INTERVAL), ("TCP_KEEPCNT", PROBES)):
         if hasattr(socket, name):
             options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    if sys.platform == "linux":
-        options.append((socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, RESEND_INTERVAL * 1000))
     for level, option, value in options:
-        with contextlib.suppress(OSError):  # an old kernel; or the socket is dead already: reading from it will fail
+        with contextlib.suppress(OSError):  # the socket is dead already: reading from it will fail
             sock.setsockopt(level, option, value)
+    _resend_within(sock, RESEND_INTERVAL)
+
+
+def _resend_within(sock: socket.socket, seconds: int) -> None:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # an old kernel, or a dead socket
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, seconds * 1000)
