@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from indipyterm import IPyTerm
 from textual.css.query import QueryError
+from textual.pilot import WaitForScreenTimeout
 from textual.widgets import Button, TabbedContent
 
 LIMIT = 60.0
@@ -39,7 +41,8 @@ class User:
                     return found
             except QueryError:  # the screen is not complete yet
                 pass
-            await self.pilot.pause(0.05)
+            with suppress(WaitForScreenTimeout):  # on a busy machine; this loop waits longer
+                await self.pilot.pause(0.05)
         raise SystemExit(f"not shown: {what}")
 
     def pane(self, label: str) -> Any:

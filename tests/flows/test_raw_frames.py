@@ -42,7 +42,7 @@ async def frames_arrive(camera: Camera, *clients: Watcher, since: int = 0) -> No
     async with asyncio.timeout(LIMIT):
         while not all(client.frames for client in clients):
             await camera.expose(content(since), since)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)  # what is queued on the way until then has to arrive as well
     for number in range(since + 1, since + 3):
         await camera.expose(content(number), number)
     for client in clients:

@@ -147,13 +147,16 @@ class IPyClient(Settings, UserDict[str, Device]):
             OSError: Connecting failed or the connection was lost, and `reconnect` is False.
             RuntimeError: The client is already running.
         """
-        await self._lifecycle.run(self._session.run, self.hardware, lambda: self.grace)
+        await self._lifecycle.run(self._session.run, self.hardware, self.shutdown, lambda: self.grace)
 
     def __repr__(self) -> str:
         return described(self, self)
 
     def shutdown(self) -> None:
-        """Stop the client: `asyncrun` closes the connection and returns. May be called from any thread."""
+        """Stop the client: `asyncrun` closes the connection and returns. May be called from any thread.
+
+        It is also called when `asyncrun` ends for another reason.
+        """
         self._stop = True
 
     async def __aenter__(self) -> IPyClient:

@@ -27,20 +27,24 @@ class Lifecycle:
         self._running = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: asyncio.Event | None = None
+        self._told = False  # `stop` was called
         self._tasks: set[asyncio.Task[None]] = set()
 
     def prepare(self) -> None:
         """Prepare for another run: forget a `stop` of the previous one. From now on, `stop` applies to the new run."""
         if self.stopped.is_set():
             self.stopped.clear()
-            self.stopping = False
+            self.stopping = self._told = False
 
-    async def run(self, session: _Work, hardware: _Work, grace: Callable[[], float]) -> None:
+    async def run(
+        self, session: _Work, hardware: _Work, shutdown: Callable[[], None], grace: Callable[[], float]
+    ) -> None:
         """Run `session` and `hardware` until `stop`, the end of the session, or an exception.
 
         Args:
             session: Serves the connections.
             hardware: The task of the program.
+            shutdown: Called if the run ends for another reason than `stop`.
             grace: Returns the seconds that both have to end before they are cancelled.
 
         Raises:
@@ -73,7 +77,11 @@ class Lifecycle:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._running = False
-            self._end()
+            try:
+                if not self._told:
+                    shutdown()
+            finally:
+                self._end()
         for task in (working, serving):
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
@@ -85,12 +93,15 @@ class Lifecycle:
 
     def stop(self) -> None:
         """Ask the run to end. May be called from any thread."""
-        self.stopping = True
-        self.call_soon(self._notify_stop)
+        self.stopping = self._told = True
+        if self._running:
+            self.call_soon(self._notify_stop)
 
     def _notify_stop(self) -> None:
-        if self._asked is not None:
-            self._asked.set()
+        if not self._running:  # the run has ended in the meantime
+            return
+        assert self._asked is not None
+        self._asked.set()
         call_all(self.on_stop, time.monotonic())
 
     async def stop_asked(self) -> None:

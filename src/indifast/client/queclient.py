@@ -118,12 +118,15 @@ class QueClient(IPyClient):
                     return
                 item = request.result()
                 if item is None:
+                    self._note_done()
                     self.shutdown()
                     return
                 try:
                     await self._handle(item)
                 except Exception as error:
                     logger.error("the request %.200r failed: %s", item, error)
+                finally:
+                    self._note_done()
         finally:
             stop.cancel()
 
@@ -140,6 +143,12 @@ class QueClient(IPyClient):
             await self.send_getProperties(devicename, vectorname)
         elif value in BLOB_POLICIES:
             await self.send_enableBLOB(value, devicename, vectorname)
+
+    def _note_done(self) -> None:
+        """Let the `join` of the program's queue know that a request is done with."""
+        txque = self.clientdata["txque"]
+        if isinstance(txque, queue.Queue | asyncio.Queue):
+            txque.task_done()
 
     def _part(self, devicename: str | None, vectorname: str | None) -> Any:
         if not devicename:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from indifast.driver.device import Device, attach, check_coroutine, sendable_stamp
-from indifast.driver.runtime import GRACE, Runtime
+from indifast.driver.runtime import Runtime
 from indifast.protocol import wire
 from indifast.protocol.compress import AUTO
 from indifast.protocol.drivernames import PORT
@@ -130,7 +130,7 @@ class IPyDriver(UserDict[str, Device]):
     # -- Running
 
     def listen(
-        self, host: str = "localhost", port: int = PORT, *, raw_frames: bool = True, compress: str = AUTO
+        self, host: str = "localhost", port: int | str = PORT, *, raw_frames: bool = True, compress: str = AUTO
     ) -> None:
         """Serve clients on this port, one at a time, once `asyncrun` is called.
 
@@ -152,7 +152,7 @@ class IPyDriver(UserDict[str, Device]):
         from indifast.driver.portlink import PortLink
         from indifast.transport.sockets import check_port
 
-        check_port(port)
+        port = check_port(port)
         check_choice(compress)
         self._runtime.serve_itself(
             "its own port",
@@ -164,7 +164,7 @@ class IPyDriver(UserDict[str, Device]):
         """Port that the running driver listens on; None if it does not listen."""
         return getattr(self._runtime.link, "port", None)
 
-    async def asyncrun(self, *, grace: float = GRACE) -> None:
+    async def asyncrun(self, *, grace: float | None = None) -> None:
         """Run the driver until it is shut down, or until its stdin is closed.
 
         Returns at once if the driver was shut down before its first run.
@@ -173,7 +173,8 @@ class IPyDriver(UserDict[str, Device]):
         exception is logged and the driver goes on.
 
         Args:
-            grace: Seconds that `hardware` and other coroutines have after a shutdown before they are cancelled.
+            grace: Seconds that `hardware` and other coroutines have after a shutdown before they are cancelled; None
+                for those of the server, or 2.
 
         Raises:
             OSError: The driver can't listen on its port.
@@ -216,9 +217,15 @@ class IPyDriver(UserDict[str, Device]):
     @_stop.setter
     def _stop(self, value: bool) -> None:
         self._runtime.stopping = value
+        if value:
+            self._runtime.end()
 
     def shutdown(self) -> None:
-        """Stop the driver: `asyncrun` returns within its grace time."""
+        """Stop the driver: `asyncrun` returns within its grace time.
+
+        It is also called when `asyncrun` ends for another reason, so that a program that overrides it can close its
+        hardware here.
+        """
         self._runtime.note_stop()
         self._runtime.end()
 
@@ -316,7 +323,7 @@ def _older_style(devices: tuple[Any, ...], driverdata: dict[str, Any]) -> tuple[
     if isinstance(given, list | tuple | set) and given and all(isinstance(item, Device) for item in given):
         found += driverdata.pop("devices")
     waiting = driverdata.get("tasks")
-    if isinstance(waiting, list | tuple | set) and all(isinstance(item, Coroutine) for item in waiting):
+    if isinstance(waiting, list | tuple | set) and waiting and all(isinstance(item, Coroutine) for item in waiting):
         tasks += driverdata.pop("tasks")
     return found, tasks
 

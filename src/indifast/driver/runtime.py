@@ -31,6 +31,10 @@ class Program(UserCode, Protocol):
     stopped: asyncio.Event
     shutdownrequested: asyncio.Event
 
+    def shutdown(self) -> None:
+        """Stop the driver."""
+        ...
+
     async def hardware(self) -> None:
         """Control the hardware while the driver runs."""
         ...
@@ -46,6 +50,8 @@ class Runtime:
     def __init__(self, driver: Program) -> None:
         self._driver = driver
         self.served_by: str | None = None
+        self.grace = GRACE
+        """Seconds that user code has after a shutdown, unless `asyncrun` is told otherwise."""
         self.up = asyncio.Event()
         self.main: asyncio.Task[None] | None = None
         self.open_link: Callable[[Refuse], Awaitable[OwnLink]] | None = None
@@ -93,12 +99,16 @@ class Runtime:
         Args:
             server: The name of the server, for messages.
 
+        A driver whose run is over may be assigned anew.
+
         Raises:
             RuntimeError: The driver is assigned already.
         """
-        if self.served_by:
+        if self.served_by and not self._driver.stopped.is_set():
             raise RuntimeError(f"can't assign this driver to {server}: it is already assigned to {self.served_by}")
         self.served_by = server
+        self.open_link = None
+        self._faults.isolated = True
 
     def serve_itself(self, server: str, open_link: Callable[[Refuse], Awaitable[OwnLink]]) -> None:
         """Have the driver open its own link with `open_link` instead of a server. See `serve`."""
@@ -106,9 +116,10 @@ class Runtime:
         self.open_link = open_link
         self._faults.isolated = False
 
-    def attach(self, link: Link) -> None:
-        """Set the link to run on. Called by a server in this process, which then begins the run."""
+    def attach(self, link: Link, grace: float = GRACE) -> None:
+        """Set the link to run on, and `grace`. Called by a server in this process, which then begins the run."""
         self._outlet.link = link
+        self.grace = grace
         self.prepare()
 
     def prepare(self) -> None:
@@ -121,8 +132,10 @@ class Runtime:
 
     # -- Running
 
-    async def run_until_end(self, grace: float) -> None:
+    async def run_until_end(self, grace: float | None = None) -> None:
         """Run until shutdown, the end of the link, or a fault of user code that no server isolates."""
+        if grace is None:
+            grace = self.grace
         if self._running:
             raise RuntimeError("this driver is running already")
         self.prepare()
@@ -178,7 +191,7 @@ class Runtime:
             finally:
                 receiving.cancel()
                 await asyncio.wait((receiving,))
-                self.note_stop()
+                self._shut_down()
                 self.snoops.stop()
                 await self._tasks.finish(grace if self._faults.fatal is None else 0)
             if not receiving.cancelled() and (error := receiving.exception()):
@@ -235,6 +248,15 @@ class Runtime:
     @stopping.setter
     def stopping(self, value: bool) -> None:
         self._outlet.stopping = value
+
+    def _shut_down(self) -> None:
+        """Call the `shutdown` of the driver, which a program may have overridden, if nobody has called it yet."""
+        if not self._driver.shutdownrequested.is_set():
+            try:
+                self._driver.shutdown()
+            except Exception as error:
+                self._faults.report(error, "shutdown", None)
+        self.note_stop()  # also if the program's own `shutdown` does not
 
     def note_stop(self) -> None:
         """Tell user code to stop."""

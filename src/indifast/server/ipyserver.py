@@ -95,7 +95,7 @@ class IPyServer:
         self,
         *drivers: IPyDriver | Iterable[IPyDriver],
         host: str | None = "localhost",
-        port: int | None = PORT,
+        port: int | str | None = PORT,
         maxconnections: int | None = 5,
         ssl: SSLContext | None = None,
         unix_socket: str | None = None,
@@ -112,13 +112,13 @@ class IPyServer:
     ) -> None:
         _check_connections(maxconnections)
         if port is not None:
-            check_port(port)
+            port = check_port(port)
         if senders is not None:
             check_count(senders)
         check_choice(compress)
         self.limits = replace(limits, connections=maxconnections, **more_limits)
         self.host = host
-        self.port = port
+        self.port: int | None = port
         self.maxconnections = maxconnections
         self.ssl = ssl
         self.unix_socket = unix_socket
@@ -378,6 +378,8 @@ class IPyServer:
             self._tell_ready(True)
             await self._shutdown.wait()
         finally:
+            if not self._shutdown.is_set():
+                self._call_shutdown()
             self._stop = True
             self._tell_ready(False)
             try:
@@ -396,7 +398,7 @@ class IPyServer:
     def shutdown(self, shutdownmessage: str = "") -> None:
         """Stop the server. `asyncrun` returns when drivers and connections have ended, or their grace time is over.
 
-        This may be called from any thread.
+        This may be called from any thread. It is also called when `asyncrun` ends for another reason.
 
         Args:
             shutdownmessage: A message to log.
@@ -412,6 +414,12 @@ class IPyServer:
         else:
             with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing is running
                 hub.loop.call_soon_threadsafe(shutdown.set)
+
+    def _call_shutdown(self) -> None:
+        try:
+            self.shutdown()
+        except Exception:  # of a subclass
+            logger.exception("error in shutdown; the server ends all the same")
 
     async def __aenter__(self) -> Self:
         """Run the server in the background until the block ends. Clients can connect when the block begins."""
@@ -505,7 +513,7 @@ class IPyServer:
         label = f"Driver {', '.join(driver.data) or type(driver).__name__}"
         peer = Peer(Kind.DRIVER, label, LocalOutbox(), blobs_by_default=True)
         self._local[id(driver)] = peer
-        driver._runtime.attach(LocalLink(hub, peer))
+        driver._runtime.attach(LocalLink(hub, peer), self._grace)
         for name in driver.data:
             hub.router.claim(peer, name)
         if ask:
@@ -515,7 +523,7 @@ class IPyServer:
     async def _run_driver(self, driver: IPyDriver, peer: Peer) -> None:
         """Run a driver. If it ends or fails, the server continues."""
         try:
-            await driver.asyncrun(grace=self._grace)
+            await driver.asyncrun()
         except Exception:
             logger.exception("%s has failed; the server continues without it", peer.label)
         finally:

@@ -22,17 +22,20 @@ Address = tuple[int, str]
 """Family and numeric address."""
 
 
-def check_port(port: object) -> None:
-    """Check that `port` is a valid port number to listen on.
+def check_port(port: object) -> int:
+    """Return `port`, a port number to listen on or its digits, as an int.
 
     Raises:
         TypeError: It is not an int.
         ValueError: It is not in the range from 0 to 65535.
     """
+    if isinstance(port, str) and port.isascii() and port.isdigit():  # as from the environment of a program
+        port = int(port)
     if not isinstance(port, int) or isinstance(port, bool):
         raise TypeError(f"the port must be an int from 0 (any free port) to 65535, not {port!r}")
     if not 0 <= port <= 65535:
         raise ValueError(f"the port must be a number from 0 (any free port) to 65535, not {port}")
+    return port
 
 
 def parse_place(text: str, example: int) -> tuple[str, int]:

@@ -13,6 +13,7 @@ from typing import Any
 from indifast.cli.toolkit import console
 from indifast.client import IPyClient, Message, getfloat
 from indifast.client.events import setVector
+from indifast.client.streams import EventStream
 
 _STEP = 0.1
 """Seconds between two looks at the progress."""
@@ -50,7 +51,8 @@ async def messages(
         yield
         return
     held: list[tuple[float, str, str]] = []
-    task = asyncio.create_task(_listen(client, program, devices, held))
+    events = client.events(types=(Message, setVector))  # not in the task: what is sent next may be answered before
+    task = asyncio.create_task(_listen(events, program, devices, held))
     failure = ""
     try:
         yield
@@ -63,10 +65,9 @@ async def messages(
 
 
 async def _listen(
-    client: IPyClient, program: str, devices: Collection[str], held: list[tuple[float, str, str]]
+    events: EventStream, program: str, devices: Collection[str], held: list[tuple[float, str, str]]
 ) -> None:
     last = ("", "")
-    events = client.events(types=(Message, setVector))
     while True:
         try:
             async with asyncio.timeout(held[0][0] + _HELD - time.monotonic() if held else None):
