@@ -201,7 +201,7 @@ def test_an_invalid_port_or_method_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="the port must be a number from 0"):
         driver.listen("127.0.0.1", 99999)
     with pytest.raises(TypeError, match="the port must be an int from 0"):
-        driver.listen("127.0.0.1", "7624")  # type: ignore[arg-type]
+        driver.listen("127.0.0.1", "http")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="compress must be auto, off, lz4 or zstd, not 'best'"):
         driver.listen("127.0.0.1", 0, compress="best")
     driver.listen("127.0.0.1", 0)  # the refused calls have changed nothing

@@ -64,7 +64,7 @@ def test_statistics_have_the_keys_of_their_types() -> None:
         ({"port": 65536}, ValueError, "the port must be a number from 0"),
         ({"port": 99999}, ValueError, "the port must be a number from 0"),
         ({"port": "x"}, TypeError, "the port must be an int from 0"),
-        ({"port": "7624"}, TypeError, "the port must be an int from 0"),
+        ({"port": "http"}, TypeError, "the port must be an int from 0"),
         ({"port": b"7624"}, TypeError, "the port must be an int from 0"),
         ({"port": 7624.0}, TypeError, "the port must be an int from 0"),
         ({"port": True}, TypeError, "the port must be an int from 0"),

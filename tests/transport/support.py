@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -90,6 +91,15 @@ class Pieces:
                 return True
             nbytes -= len(data)
         return bool(self.waiting)
+
+
+def read_all(sock: socket.socket) -> int:
+    """Read to the end, and return how many bytes there were."""
+    total = 0
+    with sock:
+        while data := sock.recv(1 << 20):
+            total += len(data)
+    return total
 
 
 def memory_file(content: bytes) -> int:

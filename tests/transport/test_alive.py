@@ -14,16 +14,7 @@ from indifast.transport.connect import listen_tcp, open_tcp
 from indifast.transport.stream import SocketStream
 from tests.support.sockets import tcp_pair
 from tests.support.waiting import eventually
-from tests.transport.support import Pieces, Recorder
-
-
-def read_all(sock: socket.socket) -> int:
-    """Read to the end, and return how many bytes there were."""
-    total = 0
-    with sock:
-        while data := sock.recv(1 << 20):
-            total += len(data)
-    return total
+from tests.transport.support import Pieces, Recorder, read_all
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.queuelistener import QueueListener
 from indifast.transport import files
 from indifast.transport.files import FileStream, private
+from indifast.transport.stream import FAILED
 from tests.routing.fakes import frame
 from tests.support.blackbox import LIMIT
 from tests.support.descriptors import no_fd_leak
@@ -130,6 +131,34 @@ def test_the_end_of_the_reader_is_noticed():
     process.stdin.write(b"to nobody")
     process.stdin.flush()
     assert "Broken pipe" in ended(process)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_a_program_has_written_is_read_although_it_reads_nothing_any_more(run, monkeypatch, ends):
+    monkeypatch.setattr(files, "_LAST_WORDS", 0.05)
+
+    async def scenario():
+        source, theirs_out = os.pipe()
+        theirs_in, sink = os.pipe()
+        stream, got, out = FileStream(source, sink, "program"), Recorder(), Pieces()
+        out.feed(stream, got)
+        stream.pause_reading()
+        os.write(theirs_out, b"last words")
+        os.close(theirs_in)
+        if ends:
+            os.close(theirs_out)
+        out.put(b"to nobody")
+        await eventually(lambda: stream._output is FAILED)
+        await asyncio.sleep(0.2)
+        assert not got.lost, "what has arrived waits for the receiver"
+        stream.resume_reading()
+        await eventually(lambda: got.lost)
+        assert got.data == b"last words"
+        if not ends:
+            assert isinstance(got.lost[0], BrokenPipeError)
+            os.close(theirs_out)
+
+    run(scenario())
 
 
 def test_a_terminal_is_left_as_it_was():

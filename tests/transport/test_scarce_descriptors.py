@@ -64,7 +64,7 @@ class Driver(Reading):
 
 class Client:
     def __init__(self):
-        stream = SimpleNamespace(local=True, pause_reading=lambda: None, close=lambda: None)
+        stream = SimpleNamespace(local=True, pause_reading=lambda: None, close=lambda grace: None)
         self.connection = Connection(stream, DEFAULT_LIMITS, lambda: None, lambda *skip: None, lambda text: None)
         self.connection.data_received(BEGIN, 0, len(BEGIN), [os.dup(FILE), os.dup(FILE)])
 
@@ -73,7 +73,7 @@ class Client:
 
     def close(self):
         self.connection.connection_lost(None)
-        self.connection.close()
+        self.connection.close(0.0)
 
 def act(subject):
     try:
@@ -116,7 +116,7 @@ def test_a_client_owns_descriptors_before_anything_can_go_wrong(run) -> None:
             connection = Connection(stream, DEFAULT_LIMITS, lambda: None, lambda *skip: None, lambda text: None)
             with pytest.raises(TypeError):  # as with MemoryError, the tokenizer takes nothing
                 connection.data_received(None, 0, 0, [os.memfd_create("test")])  # type: ignore[arg-type]
-            connection.close()
+            connection.close(0.0)
             await stream.wait_closed()
             theirs.close()
 

@@ -19,11 +19,12 @@ import pytest
 from indifast.protocol.complaints import BURST, Complaints
 from indifast.transport import stream as stream_module
 from indifast.transport.connect import listen_tcp, open_tcp
-from indifast.transport.stream import MAX_FDS, SocketStream, peer_name, read_buffer
+from indifast.transport.stream import FAILED, MAX_FDS, SocketStream, peer_name, read_buffer
+from tests.support.blackbox import LIMIT
 from tests.support.descriptors import no_fd_leak
 from tests.support.sockets import reset, tcp_pair, unix_pair
 from tests.support.waiting import eventually, turns
-from tests.transport.support import Pieces, Recorder
+from tests.transport.support import Pieces, Recorder, read_all
 
 pairs = pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
 
@@ -176,7 +177,8 @@ def test_close_does_not_wait_forever(run, pair):
         out.put(b"x" * (64 << 20))
         stream.close(grace=0.05)
         await stream.wait_closed()
-        await eventually(lambda: got.lost == [None])
+        await eventually(lambda: got.lost)
+        assert isinstance(got.lost[0], TimeoutError) and "did not read the last" in str(got.lost[0])
         assert out.queued > 0
         theirs.close()
 
@@ -840,5 +842,39 @@ def test_a_cancellation_that_coincides_with_the_connection_is_not_lost(run, turn
             else:
                 task.result().abort()
             listener.close()
+
+    run(scenario())
+
+
+def test_what_the_peer_sends_after_the_end_does_not_cost_what_is_under_way(run):
+    async def scenario():
+        ours, theirs = tcp_pair()
+        stream, got, out = SocketStream(ours), Recorder(), Pieces()
+        out.feed(stream, got)
+        out.put(bytes(1_000_000))
+        await eventually(lambda: not out.waiting)
+        stream.close(grace=LIMIT)
+        theirs.send(b"too late")
+        reading = asyncio.create_task(asyncio.to_thread(read_all, theirs))
+        await eventually(lambda: got.lost)
+        assert await reading == 1_000_000 and got.lost == [None]
+
+    run(scenario())
+
+
+def test_what_has_arrived_is_read_although_the_peer_takes_nothing_any_more(run):
+    async def scenario():
+        ours, theirs = unix_pair()
+        stream, got, out = SocketStream(ours), Recorder(), Pieces()
+        out.feed(stream, got)
+        stream.pause_reading()
+        theirs.send(b"last words")
+        theirs.close()
+        out.put(b"into the void")
+        await eventually(lambda: stream._output is FAILED)
+        assert not got.lost
+        stream.resume_reading()
+        await eventually(lambda: got.lost)
+        assert got.data == b"last words"
 
     run(scenario())

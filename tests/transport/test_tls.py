@@ -141,6 +141,35 @@ def test_what_is_under_way_when_a_stream_is_closed_arrives_at_a_slow_reader(run,
     run(scenario())
 
 
+def test_a_stream_is_closed_only_when_everything_is_written(run, authority):
+    """The program may end as soon as it is."""
+    start, counts = threading.Event(), []
+    readers: list[threading.Thread] = []
+
+    async def scenario():
+        accepted: list = []
+        listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
+        sock, context = socket.create_connection(("127.0.0.1", listener.port)), client_context(authority)
+        readers.append(threading.Thread(target=lambda: counts.append(read_late(sock, context, start))))
+        readers[0].start()
+        await eventually(lambda: accepted)
+        (stream,) = accepted
+        got, out = Recorder(), Pieces()
+        out.feed(stream, got)
+        out.put(bytes(8 << 20))
+        stream.close(grace=LIMIT)
+        asyncio.get_running_loop().call_later(0.3, start.set)
+        await stream.wait_closed()
+        listener.close()
+
+    try:
+        run(scenario())
+    finally:
+        start.set()
+        readers[0].join(LIMIT)
+    assert counts == [8 << 20]
+
+
 def says_early(address: tuple[str, int], context: ssl.SSLContext) -> socket.socket:
     """Return a connection that has sent the end of its handshake and a first message in one piece."""
     sock = socket.create_connection(address, LIMIT)

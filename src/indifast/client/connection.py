@@ -292,14 +292,22 @@ class Connection(QueueListener):
         self.wake()
         self._make_room()
 
-    def close(self) -> None:
-        """Send what is queued, close the stream, and discard everything received."""
+    def close(self, grace: float) -> None:
+        """Send what is queued within `grace` seconds, close the stream, and discard everything received."""
         self._closed = True
         self._reader.close()
         self.lost = True
-        self.stream.close()
+        self.stream.close(grace)
         self.messages.clear()
         self._make_room()
+
+    async def ended(self) -> None:
+        """Wait until the stream is closed. If that is cancelled, end it."""
+        try:
+            await self.stream.wait_closed()
+            await asyncio.sleep(0)  # streams report their end from the loop
+        finally:
+            self.stream.abort()
 
 
 def writable(message: Routable) -> Routable:

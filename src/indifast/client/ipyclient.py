@@ -198,6 +198,11 @@ class IPyClient(Settings, UserDict[str, Device]):
         """True from when the server accepts the connection until it is closed and the devices are gone."""
         return self._link.connected
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that were sent but have not reached the server's machine yet, as far as the kernel says; 0 if none."""
+        return self._link.unsent
+
     # -- Model
 
     def __setitem__(self, devicename: str, device: Any) -> None:

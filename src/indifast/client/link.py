@@ -72,6 +72,12 @@ class Link:
             self._trace.sent(message)
 
     @property
+    def unsent(self) -> int:
+        """Bytes that were queued but have not reached the server's machine yet, as far as is known."""
+        connection = self.connection
+        return 0 if connection is None else connection.queue.queued + connection.stream.under_way
+
+    @property
     def raw(self) -> bool:
         """Whether BLOBs are sent as raw bytes. Not while traffic is logged: the log shows what is written."""
         return self.connection is not None and self.connection.queue.form == RAW and not self._trace.on

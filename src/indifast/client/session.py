@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import time
@@ -149,9 +150,15 @@ class Session:
             self._clear_parts()
             await self._program.warning(f"Connection to {where} closed")
             await self._notifier.tell(events.ConnectionLost())
+        except asyncio.CancelledError:
+            if not self._stopping:  # the program has cancelled `asyncrun`
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(settings.grace):
+                        await self._notifier.tell(events.ConnectionLost())
+            raise
         finally:
             self._clear_parts()
-            connection.close()
+            connection.close(settings.grace)
             link.connection = None
             counts["received"] += connection.received
             counts["received_bytes"] += connection.received_bytes
@@ -159,6 +166,13 @@ class Session:
             self._had_contents = self._model.has_contents()
             self._model.clear()
             self._watchers.notify(None)
+        try:
+            await connection.ended()
+        finally:
+            if unsent := connection.queue.messages:
+                counts["not_sent"] += unsent
+                why = connection.error or "the client was to end"
+                logger.warning("%s: %d messages were queued but not sent: %s", where, unsent, why)
         return connection.reason, connection.error
 
     def _free_contents(self) -> None:

@@ -230,6 +230,8 @@ class StreamLink(Link, QueueListener):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the stream is over. See `Receiver`."""
         self._eof = True
+        if self.closed and exc is not None and (unsent := self._outbox.messages):
+            self._refuse("not_sent", "%d messages to %s were queued but not sent: %s", unsent, self.peername, exc)
         self.closed = True
         self._reader.close()
         self._outbox.clear()

@@ -10,7 +10,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from indifast.protocol.backoff import pause_after
 from indifast.routing.driverqueue import DriverOutbox
@@ -48,6 +48,7 @@ _NEEDS_PIPES = (
 
 _FAREWELL = 0.25  # seconds that a driver has to end by itself once its connection is closed
 _LAST_WORDS = 1.0  # seconds to read the last data of a dead driver if something still holds its socket open
+_LAST_WORDS_AT_MOST = 60  # times that, while its data arrives or has to wait for slow readers
 
 
 class ExDriverOptions(TypedDict, total=False):
@@ -223,7 +224,7 @@ class ExDriver:
             await asyncio.wait((lost, over, stop), return_when=asyncio.FIRST_COMPLETED)
             if not stop.done():
                 if over.done():  # its last data may still be in the socket
-                    await asyncio.wait((lost, stop), timeout=_LAST_WORDS, return_when=asyncio.FIRST_COMPLETED)
+                    await self._last_words(child, lost, stop)
                 self._host.lose(self.peer)
                 if not over.done():  # otherwise the log would name our signal as the reason
                     await asyncio.wait((over, stop), timeout=_FAREWELL, return_when=asyncio.FIRST_COMPLETED)
@@ -231,6 +232,8 @@ class ExDriver:
             if lost.done() and (exc := lost.result()) is not None:
                 logger.log(logging.INFO if by_itself else logging.WARNING, "Driver %s: %s", self.name, exc)
             status = await child.stop(self._grace)
+            if not lost.done():
+                await asyncio.wait((lost,), timeout=_LAST_WORDS)
             how = "ended" if wanted or by_itself else "its connection is closed, but it ran on: stopped, ended"
             logger.log(
                 logging.INFO if wanted else logging.WARNING, "Driver %s: %s with %s", self.name, how, ending(status)
@@ -244,6 +247,16 @@ class ExDriver:
             over.cancel()
             stop.cancel()
             self._child = None
+
+    async def _last_words(
+        self, child: Child, lost: asyncio.Future[Exception | None], stop: asyncio.Future[Any]
+    ) -> None:
+        """Read what a program that has ended by itself has left, as fast as its readers take it."""
+        for _ in range(_LAST_WORDS_AT_MOST):
+            received = self.peer.received
+            await asyncio.wait((lost, stop), timeout=_LAST_WORDS, return_when=asyncio.FIRST_COMPLETED)
+            if lost.done() or stop.done() or (self.peer.received == received and not child.stream.paused):
+                return
 
 
 class _PipeHints:

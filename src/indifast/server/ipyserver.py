@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from ssl import SSLContext
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack, cast
@@ -546,11 +546,9 @@ class IPyServer:
         self._open_links.clear()
         for driver in self.drivers:
             driver.shutdown()
-        ends = [asyncio.ensure_future(remote.end()) for remote in self.remotes]
-        ends += [asyncio.ensure_future(exdriver.stop()) for exdriver in self.exdrivers]
-        ends += self._tasks.values()
-        if ends:
-            await asyncio.wait(ends)
+        await _all([*(exdriver.stop() for exdriver in self.exdrivers), *self._tasks.values()])
+        hub.flush()
+        await _all([remote.end(self._grace) for remote in self.remotes])
         hub.flush()
         streams = list(self._clients.values())
         for stream in streams:
@@ -743,6 +741,12 @@ def _flatten(drivers: Iterable[object]) -> Iterable[object]:
             yield from driver
         else:
             yield driver
+
+
+async def _all(works: Iterable[Awaitable[None]]) -> None:
+    """Wait until all are done, whatever becomes of some of them."""
+    if tasks := [asyncio.ensure_future(work) for work in works]:
+        await asyncio.wait(tasks)
 
 
 def _check_connections(maxconnections: int | None) -> None:

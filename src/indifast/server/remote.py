@@ -16,7 +16,7 @@ from indifast.protocol.drivernames import peer_port
 from indifast.protocol.loglevels import NOTICE
 from indifast.routing.peer import Kind, Peer
 from indifast.transport.connect import open_tcp
-from indifast.transport.stream import Stream
+from indifast.transport.stream import CLOSE_GRACE, Stream
 from indifast.transport.tlsfaults import LINK, TLSError
 
 if TYPE_CHECKING:
@@ -122,9 +122,12 @@ class RemoteConnection:
         )
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"link to {self.name}")
 
-    async def end(self) -> None:
-        """Take the link down for good."""
+    async def end(self, grace: float = CLOSE_GRACE) -> None:
+        """Take the link down for good, after the other server has taken what is queued, within `grace` seconds."""
         self.stop = True
+        if self._stream is not None:
+            self._stream.close(grace)
+            await self._stream.wait_closed()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
@@ -179,6 +182,8 @@ class RemoteConnection:
             with contextlib.suppress(Exception):
                 self._host.lose(self.peer)
             self._stream = None
+        if self.stop:
+            return 0.0
         self._failure_reported = True
         why = exc.why(LINK) if isinstance(exc, TLSError) else exc
         self._tell(f"connection lost{f' ({why})' if why else ''}; trying again")

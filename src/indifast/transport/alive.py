@@ -8,12 +8,14 @@ alive and reads nothing for a while. So a `Guard` watches the acknowledgements w
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import errno
 import os
 import socket
 import struct
 import sys
+import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -118,6 +120,13 @@ class Guard:
         self._sock = sock
         self._on_vanished = on_vanished
         self._timer: asyncio.TimerHandle | None = None
+        _open.add(self)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether there is anything to be acknowledged, as far as the kernel says."""
+        found = progress(self._sock)
+        return found is not None and found.under_way
 
     def watch(self) -> None:
         """Watch the connection until everything that was written is acknowledged."""
@@ -148,7 +157,18 @@ class Guard:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        _open.discard(self)
         _resend_within(self._sock, _LONGEST_RESEND_INTERVAL)
+
+
+_open: weakref.WeakSet[Guard] = weakref.WeakSet()
+
+
+@atexit.register
+def _leave() -> None:
+    """Close the guards of a program that ends without closing its connections."""
+    for guard in list(_open):
+        guard.close()
 
 
 def tune_tcp(sock: socket.socket) -> None:

@@ -14,11 +14,26 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from indifast.protocol.message import Buffer
-from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, IOV_MAX, READY, WATCHED, Stream
+from indifast.transport.stream import (
+    BLOCKED,
+    CLOSED,
+    CLOSING,
+    FAILED,
+    IOV_MAX,
+    OPEN,
+    OVER,
+    PAUSED,
+    READY,
+    WATCHED,
+    Stream,
+)
 
 _CHUNK = 1 << 20
 _WRITE_BUDGET = 4 << 20
 _PIPE_SIZE = 1 << 20  # the most that an unprivileged process may have
+
+_LAST_WORDS = 1.0
+"""Seconds to read what a peer that reads nothing any more has written."""
 
 
 class _Worker:
@@ -149,7 +164,7 @@ class FileStream(Stream):
                 self._output = BLOCKED
             except OSError as exc:
                 outbox.sent(0, time.monotonic())
-                self._end(exc)
+                self._write_failed(exc)
                 return
             outbox.sent(nbytes, time.monotonic())
             budget -= nbytes
@@ -194,12 +209,27 @@ class FileStream(Stream):
         assert self._outbox is not None
         if not isinstance(result, int):
             self._outbox.sent(0, time.monotonic())
-            self._end(result)
+            self._write_failed(result)
             return
         self._outbox.sent(result, time.monotonic())
         self.wake()
 
-    def _release(self, orderly: bool) -> None:
+    def _write_failed(self, exc: Exception) -> None:
+        """End the stream, but if there is no reader any more, not before everything that it has written is read."""
+        if isinstance(exc, BrokenPipeError) and self._input is not OVER and self._life is OPEN:
+            self._output = FAILED
+            self._unwatch_output()
+            self._loop.call_later(_LAST_WORDS, self._end_unless_paused, exc)
+        else:
+            self._end(exc)
+
+    def _end_unless_paused(self, exc: Exception) -> None:
+        if self._input is PAUSED:
+            self._loop.call_later(_LAST_WORDS, self._end_unless_paused, exc)
+        else:
+            self._end(exc)
+
+    def _release(self) -> None:
         self._unwatch_output()
         for worker, fd in ((self._reader, self._source), (self._writer, self._sink)):
             if worker is None:

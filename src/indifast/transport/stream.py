@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import select
 import socket
 import struct
+import sys
+import termios
 import threading
 import time
 import weakref
@@ -56,6 +59,7 @@ _WRITE_BUDGET = 512 << 10
 
 All receivers of a frame are sent one such part of it before the next one, while it is in the processor's cache.
 """
+_FIRST_LOOK, _LONGEST_LOOK = 0.002, 0.05  # seconds between looks at what is under way before the socket is closed
 _DISCARDS = 64  # maximum reads of input that is no longer wanted
 _MIN_ROOM = 128 << 10  # a receive buffer with less room than this is given back
 _SPARE = 16  # unused receive buffers that a thread keeps permanently
@@ -407,6 +411,16 @@ class Stream:
             self._watch_input()
 
     @property
+    def under_way(self) -> int:
+        """Bytes that were written but are not known to have arrived, as far as the kernel says."""
+        return 0
+
+    @property
+    def paused(self) -> bool:
+        """Whether `pause_reading` was called last."""
+        return self._input is PAUSED
+
+    @property
     def nearby(self) -> bool:
         """Whether the peer is known to be on this machine."""
         return self.local
@@ -423,13 +437,19 @@ class Stream:
         if self._outbox is None:
             self._end(None)
             return
-        self._grace = self._loop.call_later(grace, self.abort)
+        self._grace = self._loop.call_later(grace, self._give_up, grace)
         self._finish_if_flushed()
         self.wake_soon()
 
     def abort(self) -> None:
         """Close now and discard what is queued."""
         self._end(None)
+
+    def _give_up(self, grace: float) -> None:
+        """End the stream although the peer has not taken everything."""
+        left = getattr(self._outbox, "queued", 0)
+        text = f"closed after {grace:g} s, in which the peer did not read the last {left} bytes"
+        self._end(TimeoutError(errno.ETIMEDOUT, text) if left else None)
 
     async def wait_closed(self) -> None:
         """Wait until either side has ended the stream."""
@@ -562,7 +582,6 @@ class Stream:
         """Release everything and notify the receiver: from the loop, as it may be the caller, unless `at_once`."""
         if self._life is CLOSED:
             return
-        orderly = self._life is CLOSING
         self._life = CLOSED
         self._unwatch_input()
         for timer in (self._grace, self._starved):
@@ -570,7 +589,7 @@ class Stream:
                 timer.cancel()
         self._buffer.streams.discard(self)
         try:
-            self._release(orderly)
+            self._release()
         finally:
             for waiter in self._waiters:
                 if not waiter.done():
@@ -612,8 +631,8 @@ class Stream:
     def _write(self) -> None:
         raise NotImplementedError
 
-    def _release(self, orderly: bool) -> None:
-        """Release the resources. If `orderly` (the owner closed the stream), data already taken may still be sent."""
+    def _release(self) -> None:
+        """Release the resources. What the kernel has is still sent."""
         raise NotImplementedError
 
 
@@ -635,12 +654,18 @@ class SocketStream(Stream):
         self._more_fds: Sequence[int] = ()
         self._job: Job | None = None  # what `senders` are writing
         self._watching_output = False
+        self._last_looks = 0  # at what is under way after the last write
         self._expect_answer = expect_answer(self._loop)
         self._readable = self._reading(self._fd, self._read_unix if local else self._read_tcp)
         self._guard: Guard | None = None
         if not local:
             tune_tcp(sock)
             self._guard = Guard(self._loop, sock, self._end)
+
+    @property
+    def under_way(self) -> int:
+        """See `Stream.under_way`. On a Unix socket, what the peer has not read."""
+        return bytes_under_way(self.socket)
 
     @property
     def nearby(self) -> bool:
@@ -885,7 +910,21 @@ class SocketStream(Stream):
             self._end(exc)
 
     def _flushed(self) -> bool:
-        return self._output is not SENDING and super()._flushed()
+        """Return whether the peer's kernel has everything.
+
+        If it has not, and the peer sends something after the socket has been closed, the connection is reset, and what
+        is under way is lost.
+        """
+        if self._output is SENDING or not super()._flushed():
+            return False
+        if self._guard is None or not self._guard.under_way:
+            return True
+        if not self._last_looks:
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+        self._last_looks += 1
+        self._loop.call_later(min(_FIRST_LOOK * self._last_looks, _LONGEST_LOOK), self._finish_if_flushed)
+        return False
 
     def _await_writable(self) -> None:
         self._output = BLOCKED
@@ -900,12 +939,12 @@ class SocketStream(Stream):
             self._loop.remove_writer(self._fd)
 
     def _write_failed(self, exc: OSError) -> None:
-        if exc.errno in _PEER_GONE and self._input is WATCHED:
+        if exc.errno in _PEER_GONE and self._input is not OVER and self._life is OPEN:
             self._output = FAILED
             return  # the last data from the peer is still to be read, then its end of file
         self._end(exc)
 
-    def _release(self, orderly: bool) -> None:
+    def _release(self) -> None:
         self._unwatch_output()
         if self._guard is not None:
             self._guard.close()
@@ -956,6 +995,17 @@ def peer_name(sock: socket.socket) -> str:
         return address_name(sock.getpeername())
     except OSError:
         return "unknown"
+
+
+def bytes_under_way(sock: socket.socket) -> int:
+    """Return how many bytes the far side of a socket has not acknowledged; 0 where the kernel does not say."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+    except (OSError, ValueError):  # closed
+        return 0
+    return int(count)
 
 
 def is_nearby(sock: socket.socket) -> bool:

@@ -23,6 +23,7 @@ from indifast.transport.stream import (
     READY,
     WATCHED,
     Stream,
+    bytes_under_way,
     is_nearby,
     peer_name,
 )
@@ -62,11 +63,15 @@ class _Protocol(asyncio.BufferedProtocol):
         self.early = b""  # data that arrived before it was wanted: with the handshake, or just before a pause
         self.unread_alert: Callable[[], ssl.SSLError | None] = lambda: None
         self._buffer: memoryview | None = None
+        self._discarded = bytearray(_EARLY)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self.stream is not None and self.stream._input is WATCHED:
             self._buffer = None
             return self.stream._room()
+        if self.stream is not None and self.stream.closed:
+            self._buffer = None
+            return memoryview(self._discarded)
         self._buffer = memoryview(bytearray(_EARLY))
         return self._buffer
 
@@ -74,7 +79,7 @@ class _Protocol(asyncio.BufferedProtocol):
         if self._buffer is not None:
             self.early += bytes(self._buffer[:nbytes])
             self._buffer = None
-        elif self.stream is not None:
+        elif self.stream is not None and not self.stream.closed:
             self.stream._received(nbytes)
 
     def eof_received(self) -> None:
@@ -112,10 +117,16 @@ class TLSStream(Stream):
         self._start = 0
         self._protocol = protocol
         self._held = False  # whether the transport is paused
+        self._leaving = False  # whether the transport has been told to close
         self._high = _HIGH_WATER
         transport.set_write_buffer_limits(high=_HIGH_WATER)
         protocol.stream = self
         self._loop.call_soon(self._pause_unless_started)
+
+    @property
+    def under_way(self) -> int:
+        """See `Stream.under_way`."""
+        return self._transport.get_write_buffer_size() + bytes_under_way(self._socket)
 
     @property
     def nearby(self) -> bool:
@@ -214,13 +225,17 @@ class TLSStream(Stream):
             exc = TLSError("TLS failed", why_refused(exc, serving=self._serving))
         self._end(exc, at_once=True)
 
-    def _release(self, orderly: bool) -> None:
+    def _finish_if_flushed(self) -> None:
+        """Have the transport write its buffer and say goodbye; `_lost` then ends the stream."""
+        if self._life is CLOSING and self._flushed() and not self._leaving:
+            self._leaving = True
+            self._guard.close()
+            self._resume()  # what the peer still sends is discarded: unread, it would be an error of TLS
+            self._transport.close()
+
+    def _release(self) -> None:
         self._guard.close()
-        if orderly:
-            self._transport.close()  # writes its buffer first
-            self._loop.call_later(HANDSHAKE_TIMEOUT, self._transport.abort)
-        else:
-            self._transport.abort()
+        self._transport.abort()  # does nothing if it is closed
 
 
 class _Handshake:

@@ -60,6 +60,12 @@ arguments; 3 the property did not get there in time; 4 the driver answered with 
 _PROGRAM = "indifast set"
 _UNTYPED = "\0"
 
+_LOOK = 0.02
+"""Seconds between two looks at what is still to be sent."""
+
+_STUCK = 20.0
+"""Seconds without progress after which sending has failed."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
@@ -128,10 +134,29 @@ async def _set(options: argparse.Namespace) -> int:
                 print(for_terminal(f"indifast set: {error}"), file=sys.stderr)
                 status = Status.NOTHING
         if options.wait is None:
+            await _until_taken(client)
             # Servers answer in order, so a reply means that the server has everything. Old servers do not reply at all.
             with suppress(TimeoutError):
                 await client.ping(options.patience or PATIENCE)
         return status
+
+
+async def _until_taken(client: IPyClient) -> None:
+    """Wait until the server's machine has everything, however long that takes over a slow link.
+
+    Raises:
+        ToolError: It takes nothing for a while.
+    """
+    left, since = client.unsent, time.monotonic()
+    while left and client.connected:
+        await asyncio.sleep(_LOOK)
+        before, left = left, client.unsent
+        if left != before:
+            since = time.monotonic()
+        elif time.monotonic() - since > _STUCK:
+            raise ToolError(
+                f"the server has taken nothing for {_STUCK:g} s: {left} bytes were not sent", Status.TIMEOUT
+            )
 
 
 def _needs_property(assignment: Assignment, options: argparse.Namespace) -> bool:
