@@ -449,7 +449,7 @@ class Stream:
         """End the stream although the peer has not taken everything."""
         left = getattr(self._outbox, "queued", 0)
         text = f"closed after {grace:g} s, in which the peer did not read the last {left} bytes"
-        self._end(TimeoutError(errno.ETIMEDOUT, text) if left else None)
+        self._end(TimeoutError(text) if left else None)
 
     async def wait_closed(self) -> None:
         """Wait until either side has ended the stream."""
