@@ -87,7 +87,7 @@ class QueClient(IPyClient):
         self._overflow: collections.deque[EventItem] = collections.deque()
         self._room: asyncio.Event | None = None
         self._drainer: asyncio.Task[None] | None = None
-        self._lifecycle.on_stop.append(self._let_go)
+        self._indifast.lifecycle.on_stop.append(self._let_go)
 
     async def rxevent(self, event: Any) -> None:
         """Put the event into `rxque`, with a snapshot."""
@@ -107,7 +107,7 @@ class QueClient(IPyClient):
 
     async def _serve(self) -> None:
         take = self._taker(self.clientdata["txque"])
-        stop = asyncio.ensure_future(self._lifecycle.stop_asked())
+        stop = asyncio.ensure_future(self._indifast.lifecycle.stop_asked())
         try:
             while not self._stop:
                 request = asyncio.ensure_future(take())

@@ -19,7 +19,7 @@ from indifast.client.model import DEFTAGS, Model
 from indifast.client.notifier import Notifier
 from indifast.client.problems import Problems, described
 from indifast.client.propertymembers import ParseException
-from indifast.client.settings import Program, Settings
+from indifast.client.settings import Given, Program
 from indifast.client.trace import Trace
 from indifast.client.watchers import PingReply, Watchers
 from indifast.protocol import wire
@@ -35,7 +35,7 @@ class Receiver:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Given,
         program: Program,
         lifecycle: Lifecycle,
         link: Link,
@@ -128,7 +128,7 @@ class Receiver:
                 if processing.full():
                     return
                 continue
-            if self._settings.on_message is not None:
+            if program.on_raw_message is not None:
                 self._show(message)
             element = message.element()
             event = None
@@ -174,12 +174,14 @@ class Receiver:
         await self._notifier.complain(described(element, str(error)))
 
     def _show(self, message: Routable) -> None:
-        """Pass a message to `on_message` as received, before it is handled; exceptions are logged."""
-        assert self._settings.on_message is not None
+        """Pass a message to `on_raw_message` as received, before it is handled; exceptions are logged."""
+        on_raw_message = self._settings.on_raw_message
+        if on_raw_message is None:  # what the program has under that name is no hook
+            return
         try:
-            self._settings.on_message(writable(message))
+            on_raw_message(writable(message))
         except Exception as error:
-            self._notifier.log_fault(error, "Error in on_message, handling %s", message.tag)
+            self._notifier.log_fault(error, "Error in on_raw_message, handling %s", message.tag)
 
     async def _hold(self, connection: Connection) -> None:
         """Wait while a stream is behind, unless another watcher waits for a particular event."""

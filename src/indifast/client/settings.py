@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import ssl as ssl_module
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from indifast.protocol.compress import AUTO
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable
 from indifast.transport.stream import Stream
+
+T = TypeVar("T")
 
 
 class Settings:
@@ -61,7 +64,7 @@ class Settings:
     """Shortest timeout of a command to a vector, in seconds."""
     vector_timeout_max: float = 10
     """Longest timeout of a command to a vector, in seconds, whatever the driver announced."""
-    on_message: Callable[[Routable], None] | None = None
+    on_raw_message: Callable[[Routable], None] | None = None
     """Function called with every message as received, before it is handled."""
     on_problem: Callable[[str, str, str], None] | None = None
     """Function called with device, property and a sentence, once for each property with a problem.
@@ -84,10 +87,110 @@ class Settings:
         return None
 
 
+def is_ssl(value: object) -> bool:
+    """Return whether a value says how to connect with TLS, or that it is not to be used."""
+    return value is None or isinstance(value, bool | ssl_module.SSLContext)
+
+
+def hook(value: object) -> bool:
+    """Return whether a value can be called as a hook: it is a function, but no coroutine function."""
+    return callable(value) and not inspect.iscoroutinefunction(value)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _of(kind: type) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, kind)
+
+
+class _Checked(Generic[T]):
+    """A setting of this package; the default where the program has something else under that name."""
+
+    def __init__(self, fits: Callable[[object], bool]) -> None:
+        self._fits = fits
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, given: None, owner: type) -> _Checked[T]: ...
+
+    @overload
+    def __get__(self, given: Given, owner: type) -> T: ...
+
+    def __get__(self, given: Given | None, owner: type) -> Any:
+        if given is None:
+            return self
+        value = getattr(given.settings, self._name)
+        return value if self._fits(value) else given.default(self._name)
+
+
+class Given:
+    """The settings of a client, as its parts read them.
+
+    The names of `Settings` that the original packages do not have may be those of a program's own methods and
+    attributes. A value of another type than ours is taken for one of these, and the default holds.
+
+    Args:
+        settings: The client.
+        ssl: What the client was made with, which holds instead of the default.
+    """
+
+    def __init__(self, settings: Settings, ssl: ssl_module.SSLContext | bool | None = None) -> None:
+        self.settings = settings
+        self._ssl = ssl
+
+    def default(self, name: str) -> Any:
+        """Return what holds for a name that the program uses for something else."""
+        return self._ssl if name == "ssl" else getattr(Settings, name)
+
+    limits = _Checked[Limits](_of(Limits))
+    device_limit = _Checked[int](lambda value: _number(value) and isinstance(value, int))
+    inflate_blobs = _Checked[bool](_of(bool))
+    give_back_memory = _Checked[bool](_of(bool))
+    raw_frames = _Checked[bool](_of(bool))
+    compress = _Checked[str](_of(str))
+    connect_timeout = _Checked[float](_number)
+    retry_min = _Checked[float](_number)
+    retry_max = _Checked[float](_number)
+    grace = _Checked[float](_number)
+    reconnect = _Checked[bool](_of(bool))
+    check_before_send = _Checked[bool](_of(bool))
+    ssl = _Checked["ssl_module.SSLContext | bool | None"](is_ssl)
+    on_raw_message = _Checked["Callable[[Routable], None] | None"](hook)
+    on_problem = _Checked["Callable[[str, str, str], None] | None"](hook)
+
+    # Names of the original packages, which mean there what they mean here
+
+    @property
+    def indihost(self) -> str:
+        """The host of the server."""
+        return self.settings.indihost
+
+    @property
+    def indiport(self) -> int | str:
+        """The port of the server."""
+        return self.settings.indiport
+
+    @property
+    def BLOBfolder(self) -> Path | str | None:
+        """The folder in which received BLOBs are saved, or None."""
+        return self.settings.BLOBfolder
+
+    @property
+    def enableBLOBdefault(self) -> str:
+        """The BLOB policy for devices that are new to the client."""
+        return self.settings.enableBLOBdefault
+
+
 class Program(Protocol):
     """The methods of a client that programs may override and that the client's parts call."""
 
-    async def _open_stream(self) -> Stream:
+    on_raw_message: Callable[[Routable], None] | None
+
+    async def _indifast_open_stream(self) -> Stream:
         """Return a new connection to the server."""
 
     async def rxevent(self, event: Any) -> None:
