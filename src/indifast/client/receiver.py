@@ -61,6 +61,8 @@ class Receiver:
         self._blob_requests = blob_requests
         self._counts = counts
         self._trace = trace
+        self._looked_at: object = None  # an `on_raw_message` that was checked; the next is its hook, or None
+        self._hook: Callable[[Routable], None] | None = None
         self._special: dict[str, _Handler] = {
             **dict.fromkeys(DEFTAGS, self._define),
             "delProperty": self._delete,
@@ -175,11 +177,12 @@ class Receiver:
 
     def _show(self, message: Routable) -> None:
         """Pass a message to `on_raw_message` as received, before it is handled; exceptions are logged."""
-        on_raw_message = self._settings.on_raw_message
-        if on_raw_message is None:  # what the program has under that name is no hook
+        if self._program.on_raw_message is not self._looked_at:
+            self._looked_at, self._hook = self._program.on_raw_message, self._settings.on_raw_message
+        if self._hook is None:  # what the program has under that name is no hook
             return
         try:
-            on_raw_message(writable(message))
+            self._hook(writable(message))
         except Exception as error:
             self._notifier.log_fault(error, "Error in on_raw_message, handling %s", message.tag)
 
@@ -219,7 +222,7 @@ class Receiver:
             return None
         faults = _mapped(message, event) if isinstance(message, BlobMessage) else {}
         self._model.complete(event, element, faults)
-        if self._settings.give_back_memory and any(size >= LARGE for size, _ in event.sizeformat.values()):
+        if any(size >= LARGE for size, _ in event.sizeformat.values()) and self._settings.give_back_memory:
             give_back_large_blocks()
         if self.processing.needed(event):
             self.processing.start(event)

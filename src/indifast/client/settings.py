@@ -6,14 +6,12 @@ import inspect
 import ssl as ssl_module
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeGuard
 
 from indifast.protocol.compress import AUTO
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable
 from indifast.transport.stream import Stream
-
-T = TypeVar("T")
 
 
 class Settings:
@@ -87,7 +85,7 @@ class Settings:
         return None
 
 
-def is_ssl(value: object) -> bool:
+def is_ssl(value: object) -> TypeGuard[ssl_module.SSLContext | bool | None]:
     """Return whether a value says how to connect with TLS, or that it is not to be used."""
     return value is None or isinstance(value, bool | ssl_module.SSLContext)
 
@@ -97,34 +95,8 @@ def hook(value: object) -> bool:
     return callable(value) and not inspect.iscoroutinefunction(value)
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _of(kind: type) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, kind)
-
-
-class _Checked(Generic[T]):
-    """A setting of this package; the default where the program has something else under that name."""
-
-    def __init__(self, fits: Callable[[object], bool]) -> None:
-        self._fits = fits
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, given: None, owner: type) -> _Checked[T]: ...
-
-    @overload
-    def __get__(self, given: Given, owner: type) -> T: ...
-
-    def __get__(self, given: Given | None, owner: type) -> Any:
-        if given is None:
-            return self
-        value = getattr(given.settings, self._name)
-        return value if self._fits(value) else given.default(self._name)
+def _number(value: Any, default: float) -> float:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else default
 
 
 class Given:
@@ -142,25 +114,86 @@ class Given:
         self.settings = settings
         self._ssl = ssl
 
-    def default(self, name: str) -> Any:
-        """Return what holds for a name that the program uses for something else."""
-        return self._ssl if name == "ssl" else getattr(Settings, name)
+    @property
+    def limits(self) -> Limits:
+        """Bounds on what is received."""
+        value: object = self.settings.limits
+        return value if isinstance(value, Limits) else DEFAULT_LIMITS
 
-    limits = _Checked[Limits](_of(Limits))
-    device_limit = _Checked[int](lambda value: _number(value) and isinstance(value, int))
-    inflate_blobs = _Checked[bool](_of(bool))
-    give_back_memory = _Checked[bool](_of(bool))
-    raw_frames = _Checked[bool](_of(bool))
-    compress = _Checked[str](_of(str))
-    connect_timeout = _Checked[float](_number)
-    retry_min = _Checked[float](_number)
-    retry_max = _Checked[float](_number)
-    grace = _Checked[float](_number)
-    reconnect = _Checked[bool](_of(bool))
-    check_before_send = _Checked[bool](_of(bool))
-    ssl = _Checked["ssl_module.SSLContext | bool | None"](is_ssl)
-    on_raw_message = _Checked["Callable[[Routable], None] | None"](hook)
-    on_problem = _Checked["Callable[[str, str, str], None] | None"](hook)
+    @property
+    def device_limit(self) -> int:
+        """Number of devices, and of vectors of a device, that are accepted."""
+        value: object = self.settings.device_limit
+        return value if type(value) is int else Settings.device_limit
+
+    @property
+    def inflate_blobs(self) -> bool:
+        """Whether to inflate BLOBs."""
+        return self.settings.inflate_blobs is True
+
+    @property
+    def give_back_memory(self) -> bool:
+        """Whether the process returns large freed blocks to the system."""
+        return self.settings.give_back_memory is not False
+
+    @property
+    def raw_frames(self) -> bool:
+        """Whether BLOBs may come and go as raw bytes."""
+        return self.settings.raw_frames is not False
+
+    @property
+    def compress(self) -> str:
+        """How raw frames are compressed."""
+        value: object = self.settings.compress
+        return value if isinstance(value, str) else Settings.compress
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds within which the server must accept the connection."""
+        return _number(self.settings.connect_timeout, Settings.connect_timeout)
+
+    @property
+    def retry_min(self) -> float:
+        """Shortest delay in seconds before connecting again."""
+        return _number(self.settings.retry_min, Settings.retry_min)
+
+    @property
+    def retry_max(self) -> float:
+        """Longest delay in seconds before connecting again."""
+        return _number(self.settings.retry_max, Settings.retry_max)
+
+    @property
+    def grace(self) -> float:
+        """Seconds that the program has to end after `shutdown`."""
+        return _number(self.settings.grace, Settings.grace)
+
+    @property
+    def reconnect(self) -> bool:
+        """Whether to connect again after a failure."""
+        return self.settings.reconnect is not False
+
+    @property
+    def check_before_send(self) -> bool:
+        """Whether to check commands before sending them."""
+        return self.settings.check_before_send is True
+
+    @property
+    def ssl(self) -> ssl_module.SSLContext | bool | None:
+        """How to connect with TLS."""
+        value: object = self.settings.ssl
+        return value if is_ssl(value) else self._ssl
+
+    @property
+    def on_raw_message(self) -> Callable[[Routable], None] | None:
+        """Function called with every message."""
+        value = self.settings.on_raw_message
+        return value if hook(value) else None
+
+    @property
+    def on_problem(self) -> Callable[[str, str, str], None] | None:
+        """Function called with problems."""
+        value = self.settings.on_problem
+        return value if hook(value) else None
 
     # Names of the original packages, which mean there what they mean here
 
