@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections import UserDict
+from collections import UserDict, deque
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
@@ -14,6 +14,7 @@ import pytest
 
 import indifast as ipd
 from indifast.client import IPyClient
+from indifast.client.queclient import QueClient
 from indifast.client.settings import Settings
 from tests.support.blackbox import LIMIT
 from tests.support.waiting import eventually
@@ -190,7 +191,7 @@ def test_a_driver_runs_whatever_its_program_calls_its_own(
     assert not faults(caplog)
 
 
-@pytest.mark.parametrize("make", [IPyClient, ipd.IPyDriver])
+@pytest.mark.parametrize("make", [IPyClient, ipd.IPyDriver, lambda: QueClient(deque(), deque())])
 def test_private_names_are_unlikely_ones(make: Callable[[], object]) -> None:
     ours = {name for name in set(dir(make())) - set(dir(UserDict())) if not name.startswith("__")}
     assert {name for name in ours if name.startswith("_") and not name.startswith("_indifast")} == {"_stop"}
