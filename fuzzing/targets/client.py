@@ -71,8 +71,8 @@ def _converse(loop: VirtualLoop, client: Program, said: list[bytes], *, local: b
     shown = bytearray()
     if client.watching:
         frames = client.frames(CAMERA, newest=True)
-        client.on_message = lambda message: shown.extend(b"".join(map(bytes, message.parts(False) or ())))
-    serving = loop.create_task(client._session._serve(stream, "memory"))  # type: ignore[arg-type]
+        client.on_raw_message = lambda message: shown.extend(b"".join(map(bytes, message.parts(False) or ())))
+    serving = loop.create_task(client._indifast.session._serve(stream, "memory"))  # type: ignore[arg-type]
     loop.settle()
     for chunk in said:
         stream.deliver(chunk, [file_of(b"abc")] if local else [])
@@ -87,7 +87,7 @@ def _converse(loop: VirtualLoop, client: Program, said: list[bytes], *, local: b
         frames.close()
     _check_snapshot(client, client.snapshot())
     loop.advance(client.vector_timeout_max + 1)
-    assert client._counts["failed"] == 0, "a message has failed for another reason than its own"
+    assert client._indifast.counts["failed"] == 0, "a message has failed for another reason than its own"
     _check_snapshot(client, client.snapshot())
     stream.abort()
     loop.settle()

@@ -150,8 +150,8 @@ def _converse(
     loop: VirtualLoop, driver: Program, link: MemoryLink, reader: MessageReader, said: list[tuple[bytes, list[int]]]
 ) -> None:
     """Say something in pieces, with the descriptors that each of them brings."""
-    driver._runtime.serve("the target")
-    driver._runtime.attach(link)
+    driver._indifast_runtime.serve("the target")
+    driver._indifast_runtime.attach(link)
     life = loop.create_task(driver.asyncrun(grace=0))
     loop.settle()
     for chunk, fds in said:

@@ -162,7 +162,7 @@ class Recorder(IPyClient):
 
     async def reading_pauses(self) -> None:
         """Wait until the client no longer reads, because the program is behind."""
-        await eventually(lambda: self._link.connection is not None and self._link.connection._paused)
+        await eventually(lambda: self._indifast.link.connection is not None and self._indifast.link.connection._paused)
 
 
 class Slow(Recorder):

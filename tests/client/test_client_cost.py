@@ -30,7 +30,7 @@ def same_cost(prepare: Callable[[IPyClient, int], list[str]]) -> None:
 def take(client: IPyClient, elements: list[Any]) -> None:
     """Do what the receiving task does with elements that are not updates."""
     for element in elements:
-        client._receiver.take(element, element)
+        client._indifast.receiver.take(element, element)
 
 
 def definition(device: object, name: object) -> str:
@@ -76,9 +76,9 @@ def test_a_device_with_many_deleted_vectors_is_defined_and_deleted() -> None:
 def test_new_devices_while_many_commands_are_unanswered() -> None:
     def prepare(client: IPyClient, size: int) -> list[str]:
         take(client, Tokenizer(relay=False).feed("".join(map(definition, ["D"] * size, range(size))).encode()))
-        client._link.connection = object()  # type: ignore[assignment] # a connection
+        client._indifast.link.connection = object()  # type: ignore[assignment] # a connection
         for vector in client["D"].data.values():
-            client._timeouts.expect(vector)
+            client._indifast.timeouts.expect(vector)
         return [definition(number, "V") for number in range(TIMES)]
 
     same_cost(prepare)
@@ -92,11 +92,11 @@ def test_the_counts_of_enabled_items_follow_changes_by_the_program() -> None:
     assert device.enable and client.enabledlen() == 2
     device.data["a"].enable = False
     del device.data["b"]
-    assert not device.enable and client.enabledlen() == 1 and client._model.any_enabled()
+    assert not device.enable and client.enabledlen() == 1 and client._indifast.model.any_enabled()
     device.data["a"].enable = True
     assert device.enable and client.enabledlen() == 2
     device.disable()
     del client["E"]
-    assert not device.enable and client.enabledlen() == 0 and not client._model.any_enabled()
+    assert not device.enable and client.enabledlen() == 0 and not client._indifast.model.any_enabled()
     take(client, Tokenizer(relay=False).feed(definition("E", "c").encode()))
-    assert client["E"].enable and client._model.any_enabled() and not client["D"].enable
+    assert client["E"].enable and client._indifast.model.any_enabled() and not client["D"].enable

@@ -17,6 +17,7 @@ from indifast.client import IPyClient
 from indifast.client.events import Message
 from indifast.client.propertymembers import BLOBMember
 from indifast.client.session import retry_delay
+from indifast.client.settings import Given
 from tests.client.support import BLOBS, NUMBERS, SWITCHES, TEXTS, Recorder, Server, Slow, blob, session
 from tests.support.blackbox import LIMIT
 from tests.support.loops import on_every_loop, run_on
@@ -191,7 +192,7 @@ def test_a_client_cancelled_while_it_connects_leaves_no_connection_behind() -> N
 
 def test_retries_back_off_with_jitter() -> None:
     client = IPyClient()
-    delays = [[retry_delay(client, failures) for _ in range(50)] for failures in range(1, 13)]
+    delays = [[retry_delay(Given(client), failures) for _ in range(50)] for failures in range(1, 13)]
     assert all(delay <= 5 for delays in delays[:3] for delay in delays)
     assert len({*delays[0]}) > 1
     assert max(delays[-1]) <= 1.25 * client.retry_max
@@ -386,7 +387,7 @@ def test_a_silent_server_is_asked_again_once_its_devices_come_back(monkeypatch: 
             await server.send('<delProperty device="D"/>')
             await client.got("Delete")
             await clock.advance(4.1)
-            assert not client._keepalive._alarm.armed, "nothing is asked while there are no devices"
+            assert not client._indifast.keepalive._alarm.armed, "nothing is asked while there are no devices"
             await server.send(NUMBERS)
             await client.got("Define", 2)
             server.received = b""
@@ -410,7 +411,7 @@ def test_limits_on_what_a_server_can_make_the_client_keep() -> None:
             await client.got("Set")
             assert len(client) == 2
             assert len(client["D"]) == 2
-            assert len(client._model.early) == 100
+            assert len(client._indifast.model.early) == 100
 
     asyncio.run(scenario())
 
@@ -426,7 +427,7 @@ def test_a_client_reads_little_while_rxevent_runs() -> None:
             await client.reading_pauses()
             await turns(200)  # enough to read everything, if anything were read
             assert not flood.done()
-            assert len(client._link.connection.messages) < 20_000
+            assert len(client._indifast.link.connection.messages) < 20_000
             client.gate.set()
             await flood
             await client.until(lambda: len(client.seen) >= 100_000)

@@ -44,7 +44,7 @@ def test_a_message_may_arrive_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         clock = Clock(monkeypatch)
         async with session(NUMBERS, limits=Limits(stall=100), timeout_enable=False) as (server, client):
-            connection = client._link.connection
+            connection = client._indifast.link.connection
             for letter in '<setNumberVector device="D" name="N" state="Ok"/>':
                 before = connection.received_bytes
                 await server.send(letter)
@@ -66,7 +66,7 @@ def test_a_slow_program_does_not_count_against_the_server(monkeypatch: pytest.Mo
             await client.got("Set")
             await server.send('<setNumberVector device="D" name="N" state="Ok"/><setNumberVector device="D"')
             await client.reading_pauses()
-            assert client._link.connection.held
+            assert client._indifast.link.connection.held
             for _ in range(3):
                 await clock.advance(101)
             client.gate.set()
@@ -83,8 +83,8 @@ def test_no_timer_runs_after_complete_messages(monkeypatch: pytest.MonkeyPatch) 
         async with session(NUMBERS, timeout_enable=False) as (server, client):
             await server.send('<setNumberVector device="D" name="N" state="Ok"/>\n <!-- c -->\n')
             await client.got("Set")
-            client._keepalive.clear()
-            assert client._link.connection._reader._watch is None
+            client._indifast.keepalive.clear()
+            assert client._indifast.link.connection._reader._watch is None
             await no_timer_left()
 
     asyncio.run(main())
@@ -115,15 +115,15 @@ class Failing(Recorder):
 
 def test_exceptions_in_the_program_are_logged_at_a_limited_rate(caplog: pytest.LogCaptureFixture) -> None:
     def fail(message: Any) -> None:
-        raise ZeroDivisionError("in on_message")
+        raise ZeroDivisionError("in on_raw_message")
 
     async def main() -> None:
-        async with session(NUMBERS, client=Failing, on_message=fail) as (server, client):
+        async with session(NUMBERS, client=Failing, on_raw_message=fail) as (server, client):
             await server.send('<setNumberVector device="D" name="N" state="Ok"/>' * 1000)
             await client.got("Set", 1000)
 
     asyncio.run(main())
-    for what in ("Error in rxevent", "Error in on_message"):
+    for what in ("Error in rxevent", "Error in on_raw_message"):
         logged = [record for record in caplog.records if record.getMessage().startswith(what)]
         assert BURST <= len(logged) < BURST + LIMIT and all(record.exc_info for record in logged)
 
@@ -161,7 +161,7 @@ def test_waiting_ends_in_time_although_the_server_does_not_read(monkeypatch: pyt
             server.stop_reading()
             members = {"img": (b"x" * (32 << 20), 0, ".x")}
             sending = asyncio.ensure_future(client.send_newVector("D", "B", members=members, wait=True, timeout=1000))
-            await eventually(lambda: client._link.connection.queue.full)
+            await eventually(lambda: client._indifast.link.connection.queue.full)
             await clock.advance(1000)
             with pytest.raises(TimeoutError, match="D B is Busy"):
                 async with asyncio.timeout(LIMIT):
@@ -181,7 +181,7 @@ def test_few_pings_of_a_server_that_does_not_read_are_answered() -> None:
                 await server.send(f'<pingRequest uid="{"u" * 30_000}"/>')
             await server.send('<message device="D" message="after"/>')
             await client.got_message("after")
-            assert client._link.connection.queue.queued < SEND_LIMIT + 60_000
+            assert client._indifast.link.connection.queue.queued < SEND_LIMIT + 60_000
             assert client.stats()["not_sent"] > 0
 
     asyncio.run(main())

@@ -16,7 +16,7 @@ from indifast.client.model import Model
 from indifast.client.problems import Problems
 from indifast.client.propertymembers import ParseException
 from indifast.client.sender import Expected
-from indifast.client.settings import Settings
+from indifast.client.settings import Given, Settings
 from indifast.protocol.message import Routable
 from tests.client.support import BLOBS, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
 
@@ -62,7 +62,7 @@ class Setting:
     """A model and the parts that it needs."""
 
     def __init__(self) -> None:
-        self.settings, self.program, self.server = Settings(), Program(), Server()
+        self.settings, self.program, self.server = Given(Settings()), Program(), Server()
         self.counts: Counter[str] = Counter()
         self.complaints: list[str] = []
         self.choices = BlobChoices(self.settings)
@@ -158,9 +158,9 @@ def test_subclasses_may_set_what_objects_may(tmp_path: Path) -> None:
 
     client = Patient()
     assert (client.vector_timeout_max, client.idle_timeout, client.respond_timeout) == (3600.0, 7, 8)
-    client._receiver.take(*elements(NUMBERS) * 2)
+    client._indifast.receiver.take(*elements(NUMBERS) * 2)
     with pytest.raises(ParseException, match="too many devices"):
-        client._receiver.take(*elements(NUMBERS.replace('device="D"', 'device="E"')) * 2)
+        client._indifast.receiver.take(*elements(NUMBERS.replace('device="D"', 'device="E"')) * 2)
     assert client["D"]._enableBLOB == "Only"
     client.set_vector_timeouts(timeout_max=5)
     assert (client.vector_timeout_max, client.idle_timeout, client.respond_timeout) == (5, 10, 20)

@@ -152,7 +152,7 @@ def test_snapshots_of_many_vectors_show_each_definition_and_deletion() -> None:
     snaps = []
     text = "".join([*map(definition.format, names), *map(deletion.format, names[:-1])])
     for element in Tokenizer().feed(text.encode()):
-        client._receiver.take(element, element)
+        client._indifast.receiver.take(element, element)
         snaps.append(client.snapshot())
     for number in (0, 1, 299, 300, 301, 320, 498):
         defined, deleted = snaps[number]["D"], snaps[500 + number]["D"]

@@ -148,7 +148,7 @@ def listen(driver: IPyDriver, limits: Limits | None = None) -> None:
     """Let a driver listen on a port that the kernel chooses."""
     driver.listen("127.0.0.1", 0)
     if limits is not None:
-        driver._runtime.open_link = lambda refuse: PortLink.open("127.0.0.1", 0, refuse, limits)
+        driver._indifast_runtime.open_link = lambda refuse: PortLink.open("127.0.0.1", 0, refuse, limits)
 
 
 @contextlib.asynccontextmanager

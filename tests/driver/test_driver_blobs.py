@@ -425,9 +425,9 @@ def test_a_thread_can_send_again_in_the_next_run(steps: int) -> None:
         driver, vector = camera()
         driver.listen("127.0.0.1", 0)
         running = asyncio.create_task(driver.asyncrun(grace=0))
-        await driver._runtime.up.wait()
+        await driver._indifast_runtime.up.wait()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(driver._runtime, "wanted", lambda *_: True)
+            patch.setattr(driver._indifast_runtime, "wanted", lambda *_: True)
             driver.shutdown()
             await turns(steps)
             vector.send_threadsafe({"a": b"stale"})
@@ -468,7 +468,7 @@ class Driver(IPyDriver):
         before = peak()
         await vector.send_setVectorMembers(members=["a"])
         await asyncio.sleep(0)
-        while self._runtime.link._outbox.pending:
+        while self._indifast_runtime.link._outbox.pending:
             await asyncio.sleep(0.01)
         print(peak() - before, file=sys.stderr)
         self.shutdown()

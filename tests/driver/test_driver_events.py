@@ -339,7 +339,7 @@ class Recorder(IPyDriver):
         if event.vectorname in self.hold:
             await self.hold[event.vectorname].wait()
         self.done.append(event.vectorname)
-        self.waiting.append(self._runtime._dispatcher._waiting)
+        self.waiting.append(self._indifast_runtime._dispatcher._waiting)
 
     async def snoopevent(self, event: Any) -> None:
         self.events.append(event)
@@ -396,7 +396,7 @@ def test_user_code_that_hangs_makes_the_sender_wait() -> None:
         driver.hold["nu"] = gate = asyncio.Event()
         async with listening(driver) as client:
             client.send("".join(number(value) for value in range(20_000)))
-            await eventually(lambda: driver._runtime._dispatcher._waiting > 200)
+            await eventually(lambda: driver._indifast_runtime._dispatcher._waiting > 200)
             gate.set()
             await eventually(lambda: len(driver.done) == 20_000)
             assert max(driver.waiting) <= 257

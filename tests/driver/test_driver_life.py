@@ -91,7 +91,7 @@ def test_shutdown_ends_a_run_whatever_user_code_does(how: str) -> None:
         if how == "tasks":
             driver.add_background(driver.loop())
         running = asyncio.create_task(driver.asyncrun(grace=0.05))
-        await driver._runtime.up.wait()
+        await driver._indifast_runtime.up.wait()
         async with connected(driver.listening_port) as client:
             client.send(NUMBER)
             await reached.wait()
@@ -145,7 +145,7 @@ def test_shutdown_from_another_thread() -> None:
         driver = full_driver()
         driver.listen("127.0.0.1", 0)
         running = asyncio.create_task(driver.asyncrun())
-        await driver._runtime.up.wait()
+        await driver._indifast_runtime.up.wait()
         threading.Thread(target=driver.shutdown).start()
         async with asyncio.timeout(LIMIT):
             await running
@@ -221,7 +221,7 @@ def test_cancelling_a_driver_ends_everything_it_started() -> None:
         driver = Busy()
         driver.listen("127.0.0.1", 0)
         running = asyncio.create_task(driver.asyncrun(grace=0.05))
-        await driver._runtime.up.wait()
+        await driver._indifast_runtime.up.wait()
         port = driver.listening_port
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -240,7 +240,7 @@ def test_cancelling_a_driver_ends_everything_it_started() -> None:
 
 def client_of(driver: IPyDriver) -> Any:
     """The driver's side of the connection to its client; None if the client is not going to send anything more."""
-    client = driver._runtime.link._client  # type: ignore[union-attr]
+    client = driver._indifast_runtime.link._client  # type: ignore[union-attr]
     return None if client is None or client.ended else client
 
 
@@ -432,7 +432,7 @@ def test_an_exception_in_user_code_ends_a_driver_without_a_server(where: str) ->
             driver.add_background(fault())
         running = asyncio.create_task(driver.asyncrun())
         if where == "rxevent":
-            await driver._runtime.up.wait()
+            await driver._indifast_runtime.up.wait()
             async with connected(driver.listening_port) as client:
                 client.send(NUMBER)
                 await client.until_eof()

@@ -47,13 +47,13 @@ class Watcher(IPyClient):
     @property
     def form(self) -> int:
         """The form in which it sends BLOBs."""
-        assert self._link.connection is not None
-        return self._link.connection.queue.form
+        assert self._indifast.link.connection is not None
+        return self._indifast.link.connection.queue.form
 
     @property
     def received_bytes(self) -> int:
-        assert self._link.connection is not None
-        return self._link.connection.received_bytes
+        assert self._indifast.link.connection is not None
+        return self._indifast.link.connection.received_bytes
 
 
 @contextlib.asynccontextmanager

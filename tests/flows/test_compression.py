@@ -140,7 +140,7 @@ def test_each_side_has_its_say(at_server: str, at_client: str, raw: bool, used: 
             watching(server.port, compress=at_client, raw_frames=raw) as client,
         ):
             await frames_arrive(camera, client)
-            connection = client._link.connection
+            connection = client._indifast.link.connection
             assert connection is not None and methods(*outboxes(server), connection.queue) == [used] * 2
 
     asyncio.run(run())
@@ -167,7 +167,7 @@ def test_a_driver_without_a_server_has_its_say(at_driver: str, at_client: str, r
                 await client.send_newVector("Cam", "frames", members={"a": (SKY, len(SKY), ".bin")})
                 await eventually(lambda: camera.uploads)
                 assert camera.uploads == [{"a": SKY}]
-                connection = client._link.connection
+                connection = client._indifast.link.connection
                 assert connection is not None and methods(connection.queue) == [used]
                 assert connection.queue.form == (RAW if raw else INLINE)
         if used:
@@ -196,7 +196,7 @@ async def main():
     camera = Camera(".fits")
     camera.listen("localhost", 0, compress="lz4")
     async with camera, watching(camera.listening_port, compress="lz4") as client:
-        assert client._link.connection.queue._packing.method == "lz4"
+        assert client._indifast.link.connection.queue._packing.method == "lz4"
         assert "numpy" not in sys.modules, "there is no frame yet"
         content = (bytes(range(100)) + b"x") * 10_000
         while not client.frames:

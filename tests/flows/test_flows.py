@@ -224,7 +224,7 @@ class Definitions(ipd.IPyClient):
         self.reconnect = False
         self.definitions: list[tuple[str | None, str | None]] = []
         self.deletions: list[str | None] = []
-        self.on_message = self.note
+        self.on_raw_message = self.note
 
     def note(self, message: Any) -> None:
         if message.tag.startswith("def"):

@@ -100,7 +100,7 @@ def test_what_came_as_base64_goes_on_as_that_to_a_fast_peer_on_this_machine(
                 await frames_arrive(camera, client)
                 await uploads_arrive(camera, client)
                 assert client.form == RAW
-                connection = client._link.connection
+                connection = client._indifast.link.connection
                 assert connection is not None
                 before = connection.received_bytes
                 await camera.expose(content(9), 9)
@@ -126,7 +126,7 @@ def test_raw_frames_are_a_quarter_smaller_and_go_over_tls() -> None:
                     await frames_arrive(camera, client)
                     await camera.expose(content(9), 9)
                     await eventually(lambda client=client: client.frames)
-                    connection = client._link.connection
+                    connection = client._indifast.link.connection
                     assert connection is not None
                     before = connection.received_bytes
                     await camera.expose(content(10), 10)
@@ -174,7 +174,7 @@ def test_a_recording_has_the_frames_that_came_raw(tmp_path: Path) -> None:
         async with ipd.IPyServer(camera, port=0) as server, watching(server.port) as client:
             await frames_arrive(camera, client)
             recorder = Recorder(str(tmp_path / "night.indi"), source="camera", blobs=True)
-            client.on_message = partial(recorder.put, Direction.FROM, Party.SERVER, "camera")
+            client.on_raw_message = partial(recorder.put, Direction.FROM, Party.SERVER, "camera")
             await camera.expose(content(5), 5)
             await eventually(lambda: client.frames)
             assert client.form == RAW
@@ -277,7 +277,7 @@ def test_a_client_hears_no_more_of_a_server_that_did_not_agree() -> None:
         async with server, Watcher("127.0.0.1", server.sockets[0].getsockname()[1]) as client:
             await eventually(lambda: len(connections) == 2)
             assert client.frames == [("", {"a": b"ABC"})]
-            assert "not agreed on" in client._link.failure
+            assert "not agreed on" in client._indifast.link.failure
 
     asyncio.run(run())
 

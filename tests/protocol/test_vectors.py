@@ -226,10 +226,10 @@ def test_drivers_and_clients_accept_the_same_definitions(case: Case) -> None:
         with pytest.raises(driver_events.EventException):
             getattr(driver_events, name)(element(text))
         with pytest.raises(ParseException):
-            getattr(client_events, name)(element(text), None, client._problems)
+            getattr(client_events, name)(element(text), None, client._indifast.problems)
         return
     snooped: Any = getattr(driver_events, name)(element(text))
-    received: Any = getattr(client_events, name)(element(text), None, client._problems)
+    received: Any = getattr(client_events, name)(element(text), None, client._indifast.problems)
     assert list(snooped.memberlabels) == list(received.memberlabels) == list(expected.members)
     assert snooped.state == received.state == expected.state
     if kind != "BLOB":
@@ -261,7 +261,7 @@ def test_drivers_and_clients_read_the_same_from_updates(case: Case) -> None:
     name = f"set{kind}Vector"
     client = IPyClient()
     expected = vectors.update(element(text))
-    received: Any = getattr(client_events, name)(element(text), Device(kind), client._problems)
+    received: Any = getattr(client_events, name)(element(text), Device(kind), client._indifast.problems)
     snooped: Any = getattr(driver_events, name)(element(text))
     assert received.state == snooped.state == expected.state
     if kind == "BLOB":

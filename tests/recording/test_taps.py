@@ -1,4 +1,4 @@
-"""The hooks that recording and replay use: `IPyClient.on_message` and `IPyServer.open_link`."""
+"""The hooks that recording and replay use: `IPyClient.on_raw_message` and `IPyServer.open_link`."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_on_message_gets_everything_as_received(tmp_path: Path, unix: bool) -> N
             link.on_receive(answer)
             client = IPyClient(f"unix:{path}") if unix else IPyClient("localhost", server.port)
             client.enableBLOBdefault = "Also"
-            client.on_message = seen.append
+            client.on_raw_message = seen.append
             async with client:
                 await eventually(lambda: any(link.demand("Dome", "PICTURE")))
                 link.send(elements(angle("no number"))[0])  # type: ignore[arg-type] # refused by the client
@@ -145,7 +145,7 @@ def test_an_exception_in_on_message_is_logged(caplog: pytest.LogCaptureFixture) 
         async with IPyServer(port=0) as server:
             link = server.open_link("weather")
             client = IPyClient("localhost", server.port)
-            client.on_message = fail
+            client.on_raw_message = fail
             async with client:
                 await eventually(lambda: client.connected and link.receive())
                 link.send(elements(DEFINITION)[0])
@@ -153,4 +153,4 @@ def test_an_exception_in_on_message_is_logged(caplog: pytest.LogCaptureFixture) 
 
     with caplog.at_level(logging.ERROR):
         asyncio.run(main())
-    assert "Error in on_message" in caplog.text
+    assert "Error in on_raw_message" in caplog.text

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from indifast.client.settings import Settings
+from indifast.client.settings import Given
 
 
 class BlobChoices:
     """Remembers the chosen BLOB policies, even across reconnections."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Given) -> None:
         self._settings = settings
         self._chosen: dict[str, dict[str | None, str]] = {}  # by device and vector; None is the device itself
         self._unkept: dict[tuple[str, str | None], int] = {}

@@ -11,7 +11,7 @@ from indifast.client.blobsaver import InflateError, inflate, save
 from indifast.client.events import setBLOBVector
 from indifast.client.formats import format_of
 from indifast.client.notifier import Notifier
-from indifast.client.settings import Settings
+from indifast.client.settings import Given
 from indifast.protocol.escape import for_log
 from indifast.protocol.message import Routable
 
@@ -29,7 +29,7 @@ class BlobProcessing:
     Messages about a vector with a job wait for the job; all other messages are handled in the meantime.
     """
 
-    def __init__(self, settings: Settings, notifier: Notifier, wake: Callable[[], None]) -> None:
+    def __init__(self, settings: Given, notifier: Notifier, wake: Callable[[], None]) -> None:
         self._settings = settings
         self._notifier = notifier
         self._wake = wake

@@ -63,5 +63,5 @@ class DisplayClient(IPyClient):
         if self.inside is None:
             await super().warning(message)
 
-    async def _open_stream(self) -> Stream:
-        return await super()._open_stream() if self.inside is None else self.inside()
+    async def _indifast_open_stream(self) -> Stream:
+        return await super()._indifast_open_stream() if self.inside is None else self.inside()

@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl as ssl_module
-from collections import Counter, UserDict, deque
+from collections import UserDict, deque
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 from xml.etree import ElementTree
 
-from indifast.client.blobchoices import BlobChoices
-from indifast.client.blobrequests import BlobRequests
 from indifast.client.commandchecks import INDIUnknown, check_command, why_unknown
 from indifast.client.commands import send_command
-from indifast.client.commandsender import CommandSender
 from indifast.client.connection import open_stream, unix_path
 from indifast.client.device import Device
-from indifast.client.exposing import Exposing
 from indifast.client.frames import Frame, FrameStream
-from indifast.client.keepalive import KeepAlive
-from indifast.client.lifecycle import Lifecycle
-from indifast.client.link import Link
-from indifast.client.model import DEFTAGS, Model
-from indifast.client.notifier import Notifier
-from indifast.client.problems import Problems
-from indifast.client.receiver import Receiver
-from indifast.client.session import Session
-from indifast.client.settings import Settings
+from indifast.client.model import DEFTAGS
+from indifast.client.parts import Parts
+from indifast.client.settings import Settings, is_ssl
 from indifast.client.snapshot import Snap, SnapDevice, _ParentDevice, described, vector_state
 from indifast.client.streams import EventStream
-from indifast.client.timeouts import Timeouts
-from indifast.client.trace import Trace
-from indifast.client.waiting import Until, Waits
-from indifast.client.watchers import Watchers
+from indifast.client.waiting import Until
 from indifast.protocol import wire
 from indifast.protocol.drivernames import PORT, peer_port
 from indifast.protocol.message import Wire
@@ -43,8 +30,6 @@ from indifast.protocol.vocabulary import BLOB_POLICIES
 from indifast.transport.stream import Stream
 
 __all__ = ["DEFTAGS", "Device", "IPyClient", "Snap", "SnapDevice", "_ParentDevice"]
-
-logger = logging.getLogger(__name__)
 
 COUNTS = (
     "connections", "received", "received_bytes", "sent", "refused", "left_out", "skipped", "skipped_bytes", "unknown",
@@ -67,7 +52,7 @@ class IPyClient(Settings, UserDict[str, Device]):
         **clientdata: Kept in the attribute `clientdata`.
 
     Raises:
-        TypeError: The host is not a str, or the port neither an int nor a str.
+        TypeError: The host is not a str, the port neither an int nor a str, or `ssl` something else.
         ValueError: The port is not in the range from 1 to 65535.
     """
 
@@ -85,39 +70,15 @@ class IPyClient(Settings, UserDict[str, Device]):
             peer_port(indiport)
         self.indihost = indihost
         self.indiport = indiport
-        self.ssl = ssl
-        self.on_message = self.on_message  # looked up for every message, which is fastest on the instance
+        if ssl is not None:  # otherwise, `ssl` may be a method of the program
+            if not is_ssl(ssl):
+                raise TypeError(f"ssl must be True or an SSLContext, not {ssl!r}")
+            self.ssl = ssl
+        self.on_raw_message = self.on_raw_message  # looked up for every message, which is fastest on the instance
         self.clientdata = clientdata
         self.user_string = ""
-        self._itemid = 0
-        self._run: asyncio.Task[None] | None = None
-
-        # The parts: each knows some of those above it. `self` is both the settings and the program.
-        self._counts: Counter[str] = Counter()
-        self._trace = Trace(logger)
-        self._lifecycle = lifecycle = Lifecycle()
-        self._link = link = Link(lifecycle, self._counts, self._trace)
-        self._watchers = watchers = Watchers(link.wake)
-        lifecycle.on_end.append(lambda: watchers.notify(None))
-        self._notifier = notifier = Notifier(self, self, watchers, self._note, link.wake)
-        self._problems = Problems(self, self._counts, notifier.complain_soon)
-        self._timeouts = Timeouts(self, lifecycle, notifier, self._counts)
-        self._choices = BlobChoices(self)
-        sender = CommandSender(link, self._timeouts, notifier)
-        self._model = model = Model(self, self, sender, self._choices, self._problems, self._counts)
-        self._keepalive = KeepAlive(self, self, lifecycle, link, model)
-        self._blob_requests = BlobRequests(self, lifecycle, link, model, self._choices)
-        self._receiver = Receiver(
-            self, self, lifecycle, link, model, notifier, watchers, self._problems, self._keepalive,
-            self._blob_requests, self._counts, self._trace,
-        )  # fmt: skip
-        self._session = Session(
-            self, self, lifecycle, link, model, notifier, watchers, self._receiver, self._keepalive, self._timeouts,
-            self._blob_requests, self._counts,
-        )  # fmt: skip
-        self._waits = Waits(self, lifecycle, link, model, watchers)
-        self._exposing = Exposing(model, watchers, self._waits, self._frames, self._command)
-        self.data = model.devices
+        self._indifast = parts = Parts(self, self, self._indifast_command, ssl)
+        self.data = parts.model.devices
 
     # -- Methods to override
 
@@ -127,13 +88,13 @@ class IPyClient(Settings, UserDict[str, Device]):
     async def hardware(self) -> None:
         """Run a task of your own, started by `asyncrun`; override this method."""
 
-    async def _open_stream(self) -> Stream:
-        return await open_stream(self.indihost, self.indiport, self.connect_timeout, self.ssl)
+    async def _indifast_open_stream(self) -> Stream:
+        given = self._indifast.given
+        return await open_stream(self.indihost, self.indiport, given.connect_timeout, given.ssl)
 
     def create_itemid(self, devicename: str = "", vectorname: str = "", membername: str = "", **kwargs: Any) -> Any:
         """Return an identifier for a new device, vector or member; by default, 1, 2, 3 and so on."""
-        self._itemid += 1
-        return self._itemid
+        return next(self._indifast.itemids)
 
     # -- Running
 
@@ -147,7 +108,8 @@ class IPyClient(Settings, UserDict[str, Device]):
             OSError: Connecting failed or the connection was lost, and `reconnect` is False.
             RuntimeError: The client is already running.
         """
-        await self._lifecycle.run(self._session.run, self.hardware, self.shutdown, lambda: self.grace)
+        parts = self._indifast
+        await parts.lifecycle.run(parts.session.run, self.hardware, self.shutdown, lambda: parts.given.grace)
 
     def __repr__(self) -> str:
         return described(self, self)
@@ -161,42 +123,43 @@ class IPyClient(Settings, UserDict[str, Device]):
 
     async def __aenter__(self) -> IPyClient:
         """Start the client in the background, until the block ends. Wait for `ready()` before using devices."""
-        self._lifecycle.prepare()
-        self._run = asyncio.get_running_loop().create_task(self.asyncrun(), name="indifast client run")
+        self._indifast.lifecycle.prepare()
+        self._indifast.run = asyncio.get_running_loop().create_task(self.asyncrun(), name="indifast client run")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        run, self._run = self._run, None
+        parts = self._indifast
+        run, parts.run = parts.run, None
         assert run is not None
         self.shutdown()
         await run
 
-    @property
+    @cached_property
     def stopped(self) -> asyncio.Event:
         """An event that is set when `asyncrun` has ended."""
-        return self._lifecycle.stopped
+        return self._indifast.lifecycle.stopped
 
     @property
     def stop(self) -> bool:
         """True after `shutdown`, and after `asyncrun` has ended."""
-        return self._lifecycle.stopping
+        return self._indifast.lifecycle.stopping
 
     @property
     def _stop(self) -> bool:
         """The same as `stop`, for programs that write `while not self._stop`."""
-        return self._lifecycle.stopping
+        return self._indifast.lifecycle.stopping
 
     @_stop.setter
     def _stop(self, value: bool) -> None:
         if value:
-            self._lifecycle.stop()
+            self._indifast.lifecycle.stop()
         else:
-            self._lifecycle.stopping = False
+            self._indifast.lifecycle.stopping = False
 
     @property
     def connected(self) -> bool:
         """True from when the server accepts the connection until it is closed and the devices are gone."""
-        return self._link.connected
+        return self._indifast.link.connected
 
     @property
     def unsent(self) -> int:
@@ -211,19 +174,16 @@ class IPyClient(Settings, UserDict[str, Device]):
     @property
     def messages(self) -> deque[tuple[datetime, str]]:
         """The newest messages from the server as a whole and from the client itself, newest first."""
-        return self._model.messages
+        return self._indifast.model.messages
 
     @messages.setter
     def messages(self, value: deque[tuple[datetime, str]]) -> None:
-        self._model.messages = value
+        self._indifast.model.messages = value
 
-    def _note(self, timestamp: datetime, text: str) -> None:
-        self._model.note(timestamp, text)
-
-    @property
+    @cached_property
     def problems(self) -> dict[tuple[str, str], str]:
         """Problems with the server's messages since the connection was made: a sentence by (device, property)."""
-        return self._problems.known
+        return self._indifast.problems.known
 
     def enabledlen(self) -> int:
         """Return the number of devices that have an enabled vector."""
@@ -236,45 +196,46 @@ class IPyClient(Settings, UserDict[str, Device]):
     @property
     def user_string_dict(self) -> dict[tuple[str, str | None, str | None], str]:
         """The free texts of devices, vectors and members, whether or not the client knows these yet."""
-        return self._model.user_strings
+        return self._indifast.model.user_strings
 
     @user_string_dict.setter
     def user_string_dict(self, value: dict[tuple[str, str | None, str | None], str]) -> None:
-        self._model.user_strings = value
+        self._indifast.model.user_strings = value
 
     def set_user_string(
         self, devicename: str, vectorname: str | None, membername: str | None, user_string: str = ""
     ) -> None:
         """Set the free text of a device, vector or member, whether or not the client knows it yet."""
-        self._model.set_user_string(devicename, vectorname, membername, user_string)
+        self._indifast.model.set_user_string(devicename, vectorname, membername, user_string)
 
     def get_user_string(self, devicename: str, vectorname: str | None, membername: str | None) -> str | None:
         """Return the free text of a device, vector or member, or None if there is none."""
-        return self._model.user_string(devicename, vectorname, membername)
+        return self._indifast.model.user_string(devicename, vectorname, membername)
 
     def snapshot(self) -> Snap:
         """Return everything as it is now, safe to pass to another thread.
 
         The cost depends only on what has changed since the last snapshot.
         """
-        records = self._model.records()
-        return Snap._of(self.indihost, self.indiport, self.connected, list(self.messages), self.user_string, records)
+        records = self._indifast.model.records()
+        connected = self._indifast.link.connected
+        return Snap._of(self.indihost, self.indiport, connected, list(self.messages), self.user_string, records)
 
     # -- Notices, counts and the log
 
     async def report(self, message: str) -> None:
         """Log a text at INFO and, unless `enable_reports` is off, pass it to the program as a message."""
-        await self._notifier.report(message)
+        await self._indifast.notifier.report(message)
 
     async def warning(self, message: str) -> None:
         """Log a text at WARNING and pass it to the program as a message."""
-        await self._notifier.warning(message)
+        await self._indifast.notifier.warning(message)
 
     def debug_verbosity(self, verbose: int) -> None:
         """Set what the DEBUG log shows of the traffic: 0 nothing, 1 start tags, 2 all but BLOB content, 3 all."""
         if verbose not in (0, 1, 2, 3):
             raise ValueError("the verbosity must be 0, 1, 2 or 3")
-        self._trace.verbosity = verbose
+        self._indifast.trace.verbosity = verbose
 
     def stats(self) -> dict[str, int]:
         """Return counts since the client was created.
@@ -287,9 +248,10 @@ class IPyClient(Settings, UserDict[str, Device]):
         answers to pings, dropped because the server read nothing; `timeouts` of vectors; `warnings_left_out`, the
         warnings about all this that exceeded the rate limit.
         """
-        connection = self._link.connection
-        counts = dict.fromkeys(COUNTS, 0) | dict(self._counts)
-        counts["warnings_left_out"] = self._notifier.left_out
+        parts = self._indifast
+        connection = parts.link.connection
+        counts = dict.fromkeys(COUNTS, 0) | dict(parts.counts)
+        counts["warnings_left_out"] = parts.notifier.left_out
         if connection is not None:
             counts["received"] += connection.received
             counts["received_bytes"] += connection.received_bytes
@@ -300,54 +262,50 @@ class IPyClient(Settings, UserDict[str, Device]):
     @property
     def idle_timer(self) -> float:
         """When something was last sent or received, in seconds of `time.monotonic()`."""
-        return self._link.last_traffic
+        return self._indifast.link.last_traffic
 
     @idle_timer.setter
     def idle_timer(self, value: float) -> None:
-        self._link.last_traffic = value
+        self._indifast.link.last_traffic = value
 
     @property
     def tx_timer(self) -> float | None:
         """When the first message was sent since the server was last heard; None if none was sent since."""
-        return self._link.unanswered_since
+        return self._indifast.link.unanswered_since
 
     @tx_timer.setter
     def tx_timer(self, value: float | None) -> None:
-        self._link.unanswered_since = value
+        self._indifast.link.unanswered_since = value
 
     @property
     def timeout_enable(self) -> bool:
         """Whether vectors time out, a silent connection is probed, and a dead one is given up."""
-        return self._timeout_enable
+        return self._indifast.timeout_enable
 
     @timeout_enable.setter
     def timeout_enable(self, value: bool) -> None:
-        self._timeout_enable = value
-        self._lifecycle.call_soon(self._arm)
+        self._indifast.timeout_enable = value
+        self._indifast.arm_soon()
 
     @property
     def idle_timeout(self) -> float:
         """Seconds without traffic after which the server is asked for its definitions again."""
-        return self._idle_timeout
+        return self._indifast.idle_timeout
 
     @idle_timeout.setter
     def idle_timeout(self, value: float) -> None:
-        self._idle_timeout = value
-        self._lifecycle.call_soon(self._arm)
+        self._indifast.idle_timeout = value
+        self._indifast.arm_soon()
 
     @property
     def respond_timeout(self) -> float:
         """Seconds without an answer to a sent message after which the connection is given up."""
-        return self._respond_timeout
+        return self._indifast.respond_timeout
 
     @respond_timeout.setter
     def respond_timeout(self, value: float) -> None:
-        self._respond_timeout = value
-        self._lifecycle.call_soon(self._arm)
-
-    _timeout_enable = Settings.timeout_enable
-    _idle_timeout = Settings.idle_timeout
-    _respond_timeout = Settings.respond_timeout
+        self._indifast.respond_timeout = value
+        self._indifast.arm_soon()
 
     def set_vector_timeouts(
         self,
@@ -372,23 +330,17 @@ class IPyClient(Settings, UserDict[str, Device]):
         if timeout_enable is not None:
             self.timeout_enable = timeout_enable
 
-    def _arm(self) -> None:
-        self._keepalive.arm()
-        self._timeouts.arm()
-
     # -- BLOBs
 
     @property
     def enableBLOBdefault(self) -> str:
         """The BLOB policy for devices that are new to the client: Never, Also or Only. Other values are ignored."""
-        return self._enableBLOBdefault
+        return self._indifast.enableBLOBdefault
 
     @enableBLOBdefault.setter
     def enableBLOBdefault(self, value: str) -> None:
         if value in BLOB_POLICIES:
-            self._enableBLOBdefault = value
-
-    _enableBLOBdefault = Settings.enableBLOBdefault
+            self._indifast.enableBLOBdefault = value
 
     @property
     def BLOBfolder(self) -> Path | None:
@@ -399,23 +351,22 @@ class IPyClient(Settings, UserDict[str, Device]):
         Raises:
             KeyError: The value is not an existing folder.
         """
-        return self._BLOBfolder
+        return self._indifast.BLOBfolder
 
     @BLOBfolder.setter
     def BLOBfolder(self, value: str | Path | None) -> None:
+        parts = self._indifast
         if not value:
-            if self._BLOBfolder is None:
+            if parts.BLOBfolder is None:
                 return
-            self._BLOBfolder = None
-            self._blob_requests.want_all(self.enableBLOBdefault)
+            parts.BLOBfolder = None
+            parts.blob_requests.want_all(self.enableBLOBdefault)
             return
         folder = Path(value).expanduser().resolve() if isinstance(value, str) else value
         if not folder.is_dir():
             raise KeyError(f"the BLOB folder {str(folder)!r} is not an existing folder")
-        self._BLOBfolder = folder
-        self._blob_requests.want_all("Also")
-
-    _BLOBfolder: Path | None = None
+        parts.BLOBfolder = folder
+        parts.blob_requests.want_all("Also")
 
     async def send_enableBLOB(self, value: str, devicename: str, vectorname: str | None = None) -> None:
         """Tell the server whether BLOBs of a device, or of one BLOB vector, are wanted.
@@ -427,11 +378,11 @@ class IPyClient(Settings, UserDict[str, Device]):
             devicename: Name of the device.
             vectorname: Name of the vector; None for the device and all its vectors.
         """
-        await self._blob_requests.send(value, devicename, vectorname)
+        await self._indifast.blob_requests.send(value, devicename, vectorname)
 
     async def resend_enableBLOB(self, devicename: str, vectorname: str | None = None) -> None:
         """Tell the server again the current BLOB policy of a device or of one vector."""
-        await self._blob_requests.resend(devicename, vectorname)
+        await self._indifast.blob_requests.resend(devicename, vectorname)
 
     # -- Sending
 
@@ -441,13 +392,13 @@ class IPyClient(Settings, UserDict[str, Device]):
         Raises:
             TypeError: The element cannot be written as XML.
         """
-        if self._link.can_send:
+        if self._indifast.link.can_send:
             data = wire.tree(xmldata).encode()
-            await self._link.transmit(Wire(xmldata.tag, xmldata.get("device"), xmldata.get("name"), data))
+            await self._indifast.link.transmit(Wire(xmldata.tag, xmldata.get("device"), xmldata.get("name"), data))
 
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:
         """Ask for the definitions of everything, of one device, or of one of its vectors."""
-        await self._link.transmit(wire.get_properties(devicename, vectorname if devicename else None))
+        await self._indifast.link.transmit(wire.get_properties(devicename, vectorname if devicename else None))
 
     async def send_newVector(
         self,
@@ -498,19 +449,19 @@ class IPyClient(Settings, UserDict[str, Device]):
             ConnectionError: With `wait`, the client is not connected, or the connection was lost.
             KeyError: With `wait`, the vector is not defined.
         """
-        vector = self._model.find(devicename, vectorname or "")
-        if check if check is not None else self.check_before_send:
+        vector = self._indifast.model.find(devicename, vectorname or "")
+        if check if check is not None else self._indifast.given.check_before_send:
             if vector is None or not vector.enable:
                 raise INDIUnknown(why_unknown(self, devicename, vectorname))
             check_command(devicename, vectorname, vector, members, complete)
         if wait:
-            return await self._waits.command(
+            return await self._indifast.waits.command(
                 devicename, vectorname, timestamp, members, timeout, accept, until, complete=complete
             )
         await send_command(vector, timestamp, members, complete)
         return None
 
-    async def _command(self, devicename: str, vectorname: str, members: Mapping[str, Any]) -> None:
+    async def _indifast_command(self, devicename: str, vectorname: str, members: Mapping[str, Any]) -> None:
         await self.send_newVector(devicename, vectorname, members=members)
 
     # -- Waiting and streams
@@ -523,7 +474,7 @@ class IPyClient(Settings, UserDict[str, Device]):
             ConnectionError: The client has stopped. It does so after a failure if `reconnect` is False; `asyncrun`
                 then raises the reason.
         """
-        await self._waits.connected(timeout)
+        await self._indifast.waits.connected(timeout)
 
     async def ready(self, timeout: float | None = 30.0, *names: str | tuple[str, str], quiet: float = 0.5) -> None:
         """Wait until the server's devices are known.
@@ -537,7 +488,7 @@ class IPyClient(Settings, UserDict[str, Device]):
         Raises:
             TimeoutError: The devices were not known in time. The error says what is missing.
         """
-        await self._waits.ready(timeout, names, quiet)
+        await self._indifast.waits.ready(timeout, names, quiet)
 
     @overload
     async def wait_for(
@@ -585,7 +536,7 @@ class IPyClient(Settings, UserDict[str, Device]):
             INDIDeleted: With `there`, the device or vector is not defined or was deleted.
             ConnectionError: The client has stopped or, with `there`, is not connected.
         """
-        return await self._waits.wait_for(devicename, vectorname, state, timeout, there)
+        return await self._indifast.waits.wait_for(devicename, vectorname, state, timeout, there)
 
     async def ping(self, timeout: float | None = 10.0) -> float:
         """Send a pingRequest and return the seconds until the server answers.
@@ -594,7 +545,7 @@ class IPyClient(Settings, UserDict[str, Device]):
             TimeoutError: There was no answer after `timeout` seconds.
             ConnectionError: The client is not connected, or the connection was lost.
         """
-        return await self._waits.ping(timeout)
+        return await self._indifast.waits.ping(timeout)
 
     def events(
         self,
@@ -604,7 +555,8 @@ class IPyClient(Settings, UserDict[str, Device]):
         queue: int = 10_000,
     ) -> EventStream:
         """Return an iterator over events from now on, filtered. See `streams.EventStream`."""
-        return EventStream(self._watchers, self._lifecycle, device, vector, types, queue)
+        parts = self._indifast
+        return EventStream(parts.watchers, parts.lifecycle, device, vector, types, queue)
 
     def frames(
         self,
@@ -616,13 +568,7 @@ class IPyClient(Settings, UserDict[str, Device]):
         queue: int = 2,
     ) -> FrameStream:
         """Return an iterator over the BLOBs of a device from now on. See `frames.FrameStream`."""
-        return FrameStream(
-            self._watchers, self._lifecycle, self._blob_requests, self._counts, device, vector,
-            keep=keep, newest=newest, queue=queue,
-        )  # fmt: skip
-
-    def _frames(self, device: str, vector: str) -> FrameStream:
-        return self.frames(device, vector)
+        return self._indifast.frames(device, vector, keep, newest, queue)
 
     async def expose(
         self,
@@ -649,4 +595,4 @@ class IPyClient(Settings, UserDict[str, Device]):
             ConnectionError: The connection was lost.
             TimeoutError: The frame did not come in time.
         """
-        return await self._exposing.expose(device, seconds, vector, exposure, timeout)
+        return await self._indifast.exposing.expose(device, seconds, vector, exposure, timeout)

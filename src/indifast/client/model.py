@@ -22,7 +22,7 @@ from indifast.client.propertyvectors import (
     TextVector,
 )
 from indifast.client.sender import Sender
-from indifast.client.settings import Program, Settings
+from indifast.client.settings import Given, Program
 from indifast.client.snapshot import DeviceRecord
 from indifast.client.tracking import Tracked
 from indifast.protocol.vectors import without_content
@@ -56,7 +56,7 @@ class Model:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Given,
         program: Program,
         sender: Sender,
         choices: BlobChoices,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from indifast._parser import Element
-from indifast.client.settings import Settings
+from indifast.client.settings import Given
 from indifast.protocol.escape import for_log
 
 logger = logging.getLogger("indifast.client.ipyclient")
@@ -19,7 +19,7 @@ _MOST_PROBLEMS = 1000
 class Problems:
     """Remembers the first problem of each property, and reports it once."""
 
-    def __init__(self, settings: Settings, counts: Counter[str], complain: Callable[[str], None]) -> None:
+    def __init__(self, settings: Given, counts: Counter[str], complain: Callable[[str], None]) -> None:
         self.known: dict[tuple[str, str], str] = {}
         """A sentence for each problem since the connection was made, by device and property."""
         self._settings = settings
@@ -57,9 +57,10 @@ class Problems:
         if not element.device or key in self.known or len(self.known) >= _MOST_PROBLEMS:
             return False
         self.known[key] = text
-        if self._settings.on_problem is not None:
+        on_problem = self._settings.on_problem
+        if on_problem is not None:
             try:
-                self._settings.on_problem(*key, text)
+                on_problem(*key, text)
             except Exception:
                 logger.exception("Error in on_problem, handling %s", element.tag)
         return True

@@ -84,30 +84,30 @@ class QueClient(IPyClient):
     ) -> None:
         super().__init__(indihost, indiport, txque=txque, rxque=rxque)
         self.BLOBfolder = blobfolder
-        self._overflow: collections.deque[EventItem] = collections.deque()
-        self._room: asyncio.Event | None = None
-        self._drainer: asyncio.Task[None] | None = None
-        self._lifecycle.on_stop.append(self._let_go)
+        self._indifast_overflow: collections.deque[EventItem] = collections.deque()
+        self._indifast_room: asyncio.Event | None = None
+        self._indifast_drainer: asyncio.Task[None] | None = None
+        self._indifast.lifecycle.on_stop.append(self._indifast_let_go)
 
     async def rxevent(self, event: Any) -> None:
         """Put the event into `rxque`, with a snapshot."""
-        await self._put(
+        await self._indifast_put(
             EventItem(event.eventtype, event.devicename, event.vectorname, event.timestamp, self.snapshot())
         )
 
     async def hardware(self) -> None:
         """Serve the requests until the client stops."""
         try:
-            await self._serve()
+            await self._indifast_serve()
         finally:
-            if self._drainer is not None:
-                self._drainer.cancel()
+            if self._indifast_drainer is not None:
+                self._indifast_drainer.cancel()
 
     # -- Requests
 
-    async def _serve(self) -> None:
-        take = self._taker(self.clientdata["txque"])
-        stop = asyncio.ensure_future(self._lifecycle.stop_asked())
+    async def _indifast_serve(self) -> None:
+        take = self._indifast_taker(self.clientdata["txque"])
+        stop = asyncio.ensure_future(self._indifast.lifecycle.stop_asked())
         try:
             while not self._stop:
                 request = asyncio.ensure_future(take())
@@ -118,45 +118,45 @@ class QueClient(IPyClient):
                     return
                 item = request.result()
                 if item is None:
-                    self._note_done()
+                    self._indifast_note_done()
                     self.shutdown()
                     return
                 try:
-                    await self._handle(item)
+                    await self._indifast_handle(item)
                 except Exception as error:
                     logger.error("the request %.200r failed: %s", item, error)
                 finally:
-                    self._note_done()
+                    self._indifast_note_done()
         finally:
             stop.cancel()
 
-    async def _handle(self, item: Any) -> None:
+    async def _indifast_handle(self, item: Any) -> None:
         devicename, vectorname, value = item
         if isinstance(value, dict):
             timestamp = datetime.now(UTC)
             await self.send_newVector(devicename, vectorname, timestamp, value)
-            await self._put(EventItem("State", devicename, vectorname, timestamp, self.snapshot()))
+            await self._indifast_put(EventItem("State", devicename, vectorname, timestamp, self.snapshot()))
         elif value == "snapshot":
-            snapshot = self._part(devicename, vectorname)
-            await self._put(EventItem("snapshot", devicename, vectorname, None, snapshot))
+            snapshot = self._indifast_part(devicename, vectorname)
+            await self._indifast_put(EventItem("snapshot", devicename, vectorname, None, snapshot))
         elif value == "Get":
             await self.send_getProperties(devicename, vectorname)
         elif value in BLOB_POLICIES:
             await self.send_enableBLOB(value, devicename, vectorname)
 
-    def _note_done(self) -> None:
+    def _indifast_note_done(self) -> None:
         """Let the `join` of the program's queue know that a request is done with."""
         txque = self.clientdata["txque"]
         if isinstance(txque, queue.Queue | asyncio.Queue):
             txque.task_done()
 
-    def _part(self, devicename: str | None, vectorname: str | None) -> Any:
+    def _indifast_part(self, devicename: str | None, vectorname: str | None) -> Any:
         if not devicename:
             return self.snapshot()
         device = self[devicename]
         return device.data[vectorname].snapshot() if vectorname else device.snapshot()
 
-    def _taker(self, txque: Queue) -> Callable[[], Any]:
+    def _indifast_taker(self, txque: Queue) -> Callable[[], Any]:
         if isinstance(txque, asyncio.Queue):
             return txque.get
         if isinstance(txque, queue.Queue):
@@ -169,19 +169,19 @@ class QueClient(IPyClient):
 
     # -- Events
 
-    async def _put(self, item: EventItem) -> None:
+    async def _indifast_put(self, item: EventItem) -> None:
         """Put an item into `rxque`. Items that find no room wait in order; only a long line of them stops receiving."""
-        if self._overflow or not self._try_put(item):
-            self._overflow.append(item)
-            if self._room is None:
-                self._room = asyncio.Event()
-            if self._drainer is None or self._drainer.done():
-                self._drainer = asyncio.get_running_loop().create_task(self._drain())
-            while len(self._overflow) > WAITING_ITEMS and not self._stop:
-                self._room.clear()
-                await self._room.wait()
+        if self._indifast_overflow or not self._indifast_try_put(item):
+            self._indifast_overflow.append(item)
+            if self._indifast_room is None:
+                self._indifast_room = asyncio.Event()
+            if self._indifast_drainer is None or self._indifast_drainer.done():
+                self._indifast_drainer = asyncio.get_running_loop().create_task(self._indifast_drain())
+            while len(self._indifast_overflow) > WAITING_ITEMS and not self._stop:
+                self._indifast_room.clear()
+                await self._indifast_room.wait()
 
-    def _try_put(self, item: EventItem) -> bool:
+    def _indifast_try_put(self, item: EventItem) -> bool:
         rxque = self.clientdata["rxque"]
         try:
             if isinstance(rxque, (queue.Queue, asyncio.Queue)):
@@ -194,25 +194,25 @@ class QueClient(IPyClient):
             return False
         return True
 
-    async def _drain(self) -> None:
+    async def _indifast_drain(self) -> None:
         """Put the waiting items into `rxque` as room becomes available."""
         rxque = self.clientdata["rxque"]
         room = _QueueRoom(rxque).wait if isinstance(rxque, queue.Queue) else None
-        while self._overflow:
+        while self._indifast_overflow:
             if room is not None:
-                if not self._try_put(self._overflow[0]):
+                if not self._indifast_try_put(self._indifast_overflow[0]):
                     await room()
                     continue
             else:
-                await rxque.put(self._overflow[0])
-            self._overflow.popleft()
-            if self._room is not None:
-                self._room.set()
+                await rxque.put(self._indifast_overflow[0])
+            self._indifast_overflow.popleft()
+            if self._indifast_room is not None:
+                self._indifast_room.set()
 
-    def _let_go(self) -> None:
+    def _indifast_let_go(self) -> None:
         """Let `_put` stop waiting for room, because the client is stopping."""
-        if self._room is not None:
-            self._room.set()
+        if self._indifast_room is not None:
+            self._indifast_room.set()
 
 
 class _Blocking:

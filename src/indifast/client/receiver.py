@@ -19,7 +19,7 @@ from indifast.client.model import DEFTAGS, Model
 from indifast.client.notifier import Notifier
 from indifast.client.problems import Problems, described
 from indifast.client.propertymembers import ParseException
-from indifast.client.settings import Program, Settings
+from indifast.client.settings import Given, Program
 from indifast.client.trace import Trace
 from indifast.client.watchers import PingReply, Watchers
 from indifast.protocol import wire
@@ -35,7 +35,7 @@ class Receiver:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Given,
         program: Program,
         lifecycle: Lifecycle,
         link: Link,
@@ -61,6 +61,8 @@ class Receiver:
         self._blob_requests = blob_requests
         self._counts = counts
         self._trace = trace
+        self._looked_at: object = None  # an `on_raw_message` that was checked; the next is its hook, or None
+        self._hook: Callable[[Routable], None] | None = None
         self._special: dict[str, _Handler] = {
             **dict.fromkeys(DEFTAGS, self._define),
             "delProperty": self._delete,
@@ -128,7 +130,7 @@ class Receiver:
                 if processing.full():
                     return
                 continue
-            if self._settings.on_message is not None:
+            if program.on_raw_message is not None:
                 self._show(message)
             element = message.element()
             event = None
@@ -174,12 +176,15 @@ class Receiver:
         await self._notifier.complain(described(element, str(error)))
 
     def _show(self, message: Routable) -> None:
-        """Pass a message to `on_message` as received, before it is handled; exceptions are logged."""
-        assert self._settings.on_message is not None
+        """Pass a message to `on_raw_message` as received, before it is handled; exceptions are logged."""
+        if self._program.on_raw_message is not self._looked_at:
+            self._looked_at, self._hook = self._program.on_raw_message, self._settings.on_raw_message
+        if self._hook is None:  # what the program has under that name is no hook
+            return
         try:
-            self._settings.on_message(writable(message))
+            self._hook(writable(message))
         except Exception as error:
-            self._notifier.log_fault(error, "Error in on_message, handling %s", message.tag)
+            self._notifier.log_fault(error, "Error in on_raw_message, handling %s", message.tag)
 
     async def _hold(self, connection: Connection) -> None:
         """Wait while a stream is behind, unless another watcher waits for a particular event."""
@@ -217,7 +222,7 @@ class Receiver:
             return None
         faults = _mapped(message, event) if isinstance(message, BlobMessage) else {}
         self._model.complete(event, element, faults)
-        if self._settings.give_back_memory and any(size >= LARGE for size, _ in event.sizeformat.values()):
+        if any(size >= LARGE for size, _ in event.sizeformat.values()) and self._settings.give_back_memory:
             give_back_large_blocks()
         if self.processing.needed(event):
             self.processing.start(event)

@@ -20,7 +20,7 @@ from indifast.client.link import Link
 from indifast.client.model import Model
 from indifast.client.notifier import Notifier
 from indifast.client.receiver import Receiver
-from indifast.client.settings import Program, Settings
+from indifast.client.settings import Given, Program
 from indifast.client.timeouts import Timeouts
 from indifast.client.watchers import Watchers
 from indifast.compression import check_choice
@@ -35,7 +35,7 @@ class Session:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Given,
         program: Program,
         lifecycle: Lifecycle,
         link: Link,
@@ -78,7 +78,7 @@ class Session:
             self._link.reset()
             await self._program.warning(f"Attempting to connect to {where}")
             try:
-                stream = await self._unless_stopped(self._program._open_stream())
+                stream = await self._unless_stopped(self._program._indifast_open_stream())
             except OSError as error:
                 failure, reason = error, str(error)
             except Exception as error:
@@ -194,7 +194,7 @@ class Session:
         self._lifecycle.cancel_tasks()
 
 
-def retry_delay(settings: Settings, failures: int) -> float:
+def retry_delay(settings: Given, failures: int) -> float:
     """Return the seconds until the next attempt, after `failures` consecutive failed ones."""
     return varied(pause_after(failures, settings.retry_min, settings.retry_max))
 

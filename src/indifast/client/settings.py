@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import ssl as ssl_module
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from indifast.protocol.compress import AUTO
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
@@ -61,7 +62,7 @@ class Settings:
     """Shortest timeout of a command to a vector, in seconds."""
     vector_timeout_max: float = 10
     """Longest timeout of a command to a vector, in seconds, whatever the driver announced."""
-    on_message: Callable[[Routable], None] | None = None
+    on_raw_message: Callable[[Routable], None] | None = None
     """Function called with every message as received, before it is handled."""
     on_problem: Callable[[str, str, str], None] | None = None
     """Function called with device, property and a sentence, once for each property with a problem.
@@ -84,10 +85,145 @@ class Settings:
         return None
 
 
+def is_ssl(value: object) -> TypeGuard[ssl_module.SSLContext | bool | None]:
+    """Return whether a value says how to connect with TLS, or that it is not to be used."""
+    return value is None or isinstance(value, bool | ssl_module.SSLContext)
+
+
+def hook(value: object) -> bool:
+    """Return whether a value can be called as a hook: it is a function, but no coroutine function."""
+    return callable(value) and not inspect.iscoroutinefunction(value)
+
+
+def _number(value: Any, default: float) -> float:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else default
+
+
+class Given:
+    """The settings of a client, as its parts read them.
+
+    The names of `Settings` that the original packages do not have may be those of a program's own methods and
+    attributes. A value of another type than ours is taken for one of these, and the default holds.
+
+    Args:
+        settings: The client.
+        ssl: What the client was made with, which holds instead of the default.
+    """
+
+    def __init__(self, settings: Settings, ssl: ssl_module.SSLContext | bool | None = None) -> None:
+        self.settings = settings
+        self._ssl = ssl
+
+    @property
+    def limits(self) -> Limits:
+        """Bounds on what is received."""
+        value: object = self.settings.limits
+        return value if isinstance(value, Limits) else DEFAULT_LIMITS
+
+    @property
+    def device_limit(self) -> int:
+        """Number of devices, and of vectors of a device, that are accepted."""
+        value: object = self.settings.device_limit
+        return value if type(value) is int else Settings.device_limit
+
+    @property
+    def inflate_blobs(self) -> bool:
+        """Whether to inflate BLOBs."""
+        return self.settings.inflate_blobs is True
+
+    @property
+    def give_back_memory(self) -> bool:
+        """Whether the process returns large freed blocks to the system."""
+        return self.settings.give_back_memory is not False
+
+    @property
+    def raw_frames(self) -> bool:
+        """Whether BLOBs may come and go as raw bytes."""
+        return self.settings.raw_frames is not False
+
+    @property
+    def compress(self) -> str:
+        """How raw frames are compressed."""
+        value: object = self.settings.compress
+        return value if isinstance(value, str) else Settings.compress
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds within which the server must accept the connection."""
+        return _number(self.settings.connect_timeout, Settings.connect_timeout)
+
+    @property
+    def retry_min(self) -> float:
+        """Shortest delay in seconds before connecting again."""
+        return _number(self.settings.retry_min, Settings.retry_min)
+
+    @property
+    def retry_max(self) -> float:
+        """Longest delay in seconds before connecting again."""
+        return _number(self.settings.retry_max, Settings.retry_max)
+
+    @property
+    def grace(self) -> float:
+        """Seconds that the program has to end after `shutdown`."""
+        return _number(self.settings.grace, Settings.grace)
+
+    @property
+    def reconnect(self) -> bool:
+        """Whether to connect again after a failure."""
+        return self.settings.reconnect is not False
+
+    @property
+    def check_before_send(self) -> bool:
+        """Whether to check commands before sending them."""
+        return self.settings.check_before_send is True
+
+    @property
+    def ssl(self) -> ssl_module.SSLContext | bool | None:
+        """How to connect with TLS."""
+        value: object = self.settings.ssl
+        return value if is_ssl(value) else self._ssl
+
+    @property
+    def on_raw_message(self) -> Callable[[Routable], None] | None:
+        """Function called with every message."""
+        value = self.settings.on_raw_message
+        return value if hook(value) else None
+
+    @property
+    def on_problem(self) -> Callable[[str, str, str], None] | None:
+        """Function called with problems."""
+        value = self.settings.on_problem
+        return value if hook(value) else None
+
+    # Names of the original packages, which mean there what they mean here
+
+    @property
+    def indihost(self) -> str:
+        """The host of the server."""
+        return self.settings.indihost
+
+    @property
+    def indiport(self) -> int | str:
+        """The port of the server."""
+        return self.settings.indiport
+
+    @property
+    def BLOBfolder(self) -> Path | str | None:
+        """The folder in which received BLOBs are saved, or None."""
+        return self.settings.BLOBfolder
+
+    @property
+    def enableBLOBdefault(self) -> str:
+        """The BLOB policy for devices that are new to the client."""
+        return self.settings.enableBLOBdefault
+
+
 class Program(Protocol):
     """The methods of a client that programs may override and that the client's parts call."""
 
-    async def _open_stream(self) -> Stream:
+    on_raw_message: Callable[[Routable], None] | None
+
+    async def _indifast_open_stream(self) -> Stream:
         """Return a new connection to the server."""
 
     async def rxevent(self, event: Any) -> None:

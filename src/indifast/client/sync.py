@@ -99,8 +99,8 @@ class SyncClient:
         try:
             async with self.client:  # the client runs from here on, so that `close` can end it
                 self._started.set()
-                assert self.client._run is not None
-                await asyncio.wait((self.client._run,))
+                assert self.client._indifast.run is not None
+                await asyncio.wait((self.client._indifast.run,))
         finally:
             with self._asking:
                 self._over = True

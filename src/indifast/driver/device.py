@@ -90,7 +90,7 @@ class Device(UserDict[str, Any]):
         if self.driver is None:
             self._backgroundlist.append((coro, what))
         else:
-            self.driver._vectorport.add(coro, what)
+            self.driver._indifast_port.add(coro, what)
 
     async def send_device_message(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Send a message about this device, for the users of clients.
@@ -141,7 +141,7 @@ def attach(device: Device, driver: OwningDriver) -> None:
         vector.driver = driver
     waiting, device._backgroundlist = device._backgroundlist, []
     for coro, what in waiting:
-        driver._vectorport.add(coro, what)
+        driver._indifast_port.add(coro, what)
 
 
 def begin(device: Device) -> None:
@@ -159,7 +159,7 @@ def port_of(device: Device) -> Port:
     """
     if device.driver is None:
         raise TypeError(f"the device {device.devicename} is not part of a driver")
-    return device.driver._vectorport
+    return device.driver._indifast_port
 
 
 def sendable_stamp(timestamp: datetime | None, what: str) -> str | None:

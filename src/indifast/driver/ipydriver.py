@@ -8,6 +8,7 @@ import time
 from collections import UserDict
 from collections.abc import Coroutine, Iterator, Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from indifast.driver.device import Device, attach, check_coroutine, sendable_stamp
@@ -62,7 +63,6 @@ class IPyDriver(UserDict[str, Device]):
         ValueError: Two devices have the same name.
 
     Attributes:
-        devices: `driver.devices()` is a list of the devices, `driver.devices[name]` is one of them.
         auto_send_def: If True, getProperties is answered with the definitions; if False, it is passed to `rxevent`.
         debug_enable: Whether to log sent and received messages at level DEBUG.
         stopped: An asyncio.Event that is set when the driver has stopped.
@@ -75,7 +75,6 @@ class IPyDriver(UserDict[str, Device]):
 
     def __init__(self, *devices: Device, **driverdata: Any) -> None:
         super().__init__()
-        self.devices = Devices(self.data)
         found, tasks = _older_style(devices, driverdata)
         self.driverdata = driverdata
         self.debug_enable = False
@@ -84,19 +83,24 @@ class IPyDriver(UserDict[str, Device]):
         self.snoopall = False
         self.snoopdevices: set[str] = set()
         self.snoopvectors: dict[tuple[str, str], list[Any] | None] = {}
-        self._runtime = Runtime(self)
-        self._vectorport: VectorPort = self._runtime
+        self._indifast_runtime = Runtime(self)
+        self._indifast_port: VectorPort = self._indifast_runtime
         for device in found:
             if device.devicename in self.data:
                 raise ValueError(f"two devices of this driver are named {device.devicename}")
             self.data[device.devicename] = device
             attach(device, self)
         for coro in tasks:
-            self._add_background(coro, "a task of the driver")
-        self.auto_send_def = not self._has_clientevent()
+            _start(self, coro, "a task of the driver")
+        self.auto_send_def = not _has_clientevent(self)
 
     def __setitem__(self, devicename: str, device: object = None) -> NoReturn:
         raise TypeError("devices can't be added to a driver: pass them to its constructor")
+
+    @cached_property
+    def devices(self) -> Devices:
+        """The devices: `driver.devices()` is a list of them, `driver.devices[name]` is one of them."""
+        return Devices(self.data)
 
     @staticmethod
     def indi_number_to_float(value: object) -> float:
@@ -114,18 +118,11 @@ class IPyDriver(UserDict[str, Device]):
 
     async def rxevent(self, event: Any) -> None:
         """Handle an event from a client. Events for the same vector arrive one at a time."""
-        if self._has_clientevent():
+        if _has_clientevent(self):
             await self.clientevent(event)  # type: ignore[attr-defined]
 
     async def snoopevent(self, event: Any) -> None:
         """Handle an event from another driver that this driver snoops on. Events arrive one at a time."""
-
-    def _has_clientevent(self) -> bool:
-        """Return whether this is an older program: one with `clientevent` instead of `rxevent`.
-
-        Such programs answer getProperties themselves.
-        """
-        return hasattr(self, "clientevent") and type(self).rxevent is IPyDriver.rxevent
 
     # -- Running
 
@@ -154,7 +151,7 @@ class IPyDriver(UserDict[str, Device]):
 
         port = check_port(port)
         check_choice(compress)
-        self._runtime.serve_itself(
+        self._indifast_runtime.serve_itself(
             "its own port",
             lambda refuse: PortLink.open(host, port, refuse, raw_frames=raw_frames, compress=compress),
         )
@@ -162,7 +159,11 @@ class IPyDriver(UserDict[str, Device]):
     @property
     def listening_port(self) -> int | None:
         """Port that the running driver listens on; None if it does not listen."""
-        return getattr(self._runtime.link, "port", None)
+        return vars(self).get("listening_port", getattr(self._indifast_runtime.link, "port", None))
+
+    @listening_port.setter
+    def listening_port(self, value: int | None) -> None:
+        vars(self)["listening_port"] = value  # an attribute of the program's own
 
     async def asyncrun(self, *, grace: float | None = None) -> None:
         """Run the driver until it is shut down, or until its stdin is closed.
@@ -180,15 +181,15 @@ class IPyDriver(UserDict[str, Device]):
             OSError: The driver can't listen on its port.
             RuntimeError: The driver is already running.
         """
-        if self._runtime.served_by is None:
+        if self._indifast_runtime.served_by is None:
             from indifast.driver.streamlink import open_stdio_link
 
-            self._runtime.serve_itself("its standard input and output", open_stdio_link)
-        await self._runtime.run_until_end(grace)
+            self._indifast_runtime.serve_itself("its standard input and output", open_stdio_link)
+        await self._indifast_runtime.run_until_end(grace)
 
     async def __aenter__(self) -> Self:
         """Run the driver in the background until the block ends."""
-        runtime = self._runtime
+        runtime = self._indifast_runtime
         runtime.prepare()
         runtime.up = asyncio.Event()  # an earlier run may have used another event loop
         runtime.main = asyncio.create_task(self.asyncrun())
@@ -201,24 +202,24 @@ class IPyDriver(UserDict[str, Device]):
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.shutdown()
-        if self._runtime.main is not None:
-            await self._runtime.main
+        if self._indifast_runtime.main is not None:
+            await self._indifast_runtime.main
 
     @property
     def stop(self) -> bool:
         """Whether the driver has been told to stop."""
-        return self._runtime.stopping
+        return self._indifast_runtime.stopping
 
     @property
     def _stop(self) -> bool:
         """`stop`, under the name that older programs use."""
-        return self._runtime.stopping
+        return self._indifast_runtime.stopping
 
     @_stop.setter
     def _stop(self, value: bool) -> None:
-        self._runtime.stopping = value
+        self._indifast_runtime.stopping = value
         if value:
-            self._runtime.end()
+            self._indifast_runtime.end()
 
     def shutdown(self) -> None:
         """Stop the driver: `asyncrun` returns within its grace time.
@@ -226,8 +227,8 @@ class IPyDriver(UserDict[str, Device]):
         It is also called when `asyncrun` ends for another reason, so that a program that overrides it can close its
         hardware here.
         """
-        self._runtime.note_stop()
-        self._runtime.end()
+        self._indifast_runtime.note_stop()
+        self._indifast_runtime.end()
 
     def add_background(self, coro: Coroutine[Any, Any, Any]) -> None:
         """Run a coroutine with the driver: from its start, or from now if it is already running.
@@ -235,11 +236,7 @@ class IPyDriver(UserDict[str, Device]):
         Raises:
             TypeError: `coro` is not a coroutine.
         """
-        self._add_background(coro, "a background coroutine")
-
-    def _add_background(self, coro: Coroutine[Any, Any, Any], what: str) -> None:
-        check_coroutine(coro)
-        self._runtime.add(coro, what)
+        _start(self, coro, "a background coroutine")
 
     def stats(self) -> dict[str, int]:
         """Return the driver's counters by name.
@@ -247,7 +244,7 @@ class IPyDriver(UserDict[str, Device]):
         They count what was refused, left out, replaced, not wanted or sent without a link, and faults of user code,
         since the driver was created.
         """
-        return dict(self._runtime.counters)
+        return dict(self._indifast_runtime.counters)
 
     # -- Sending
 
@@ -257,7 +254,7 @@ class IPyDriver(UserDict[str, Device]):
         Raises:
             ValueError: The element is not an INDI message, or the content of a BLOB is not base64.
         """
-        await self._runtime.transmit(_message(wire.tree(xmldata).encode()))
+        await self._indifast_runtime.transmit(_message(wire.tree(xmldata).encode()))
 
     async def send_message(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Send a message that belongs to no device, for the users of clients.
@@ -268,7 +265,7 @@ class IPyDriver(UserDict[str, Device]):
         """
         stamp = sendable_stamp(timestamp, "the message")
         if stamp is not None:
-            await self._runtime.transmit(wire.message(message or None, stamp))
+            await self._indifast_runtime.transmit(wire.message(message or None, stamp))
 
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:
         """Ask other drivers for their definitions, and snoop on them from now on.
@@ -279,12 +276,12 @@ class IPyDriver(UserDict[str, Device]):
         """
         devicename, vectorname = devicename or None, vectorname or None
         if devicename is None:
-            await self._runtime.transmit(wire.get_properties())
+            await self._indifast_runtime.transmit(wire.get_properties())
             self.snoopall = True
         elif devicename in self.data:
             logger.error("can't snoop on %s: it is one of this driver's own devices", devicename)
         else:
-            await self._runtime.transmit(wire.get_properties(devicename, vectorname))
+            await self._indifast_runtime.transmit(wire.get_properties(devicename, vectorname))
             if vectorname is None:
                 self.snoopdevices.add(devicename)
             else:
@@ -305,7 +302,24 @@ class IPyDriver(UserDict[str, Device]):
             logger.error("can't snoop on %s: it is one of this driver's own devices", devicename)
         else:
             self.snoopvectors[(devicename, vectorname)] = [seconds, time.time()]
-            self._runtime.snoops.watch((devicename, vectorname))
+            self._indifast_runtime.snoops.watch((devicename, vectorname))
+
+
+# These are not methods, to leave the names to user programs.
+
+
+def _has_clientevent(driver: IPyDriver) -> bool:
+    """Return whether this is an older program: one with `clientevent` instead of `rxevent`.
+
+    Such programs answer getProperties themselves.
+    """
+    return hasattr(driver, "clientevent") and type(driver).rxevent is IPyDriver.rxevent
+
+
+def _start(driver: IPyDriver, coro: Coroutine[Any, Any, Any], what: str) -> None:
+    """Run a coroutine with a driver. See `IPyDriver.add_background`."""
+    check_coroutine(coro)
+    driver._indifast_runtime.add(coro, what)
 
 
 def _older_style(devices: tuple[Any, ...], driverdata: dict[str, Any]) -> tuple[list[Device], list[Any]]:

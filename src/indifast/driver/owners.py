@@ -82,7 +82,7 @@ class OwningDriver(Protocol):
     snoopvectors: dict[tuple[str, str], list[Any] | None]
 
     @property
-    def _vectorport(self) -> VectorPort:
+    def _indifast_port(self) -> VectorPort:
         """Port through which devices and vectors send their messages."""
         ...
 

@@ -277,7 +277,7 @@ class PropertyVector(UserDict[str, Any]):
             return False
         blobs_of = self.name if self.kind == "BLOB" else None
         values = dict(values or {})
-        port = driver._vectorport
+        port = driver._indifast_port
         return self._frames.put(port, devicename, values, options, block=block, limit=queue, blobs_of=blobs_of)
 
     async def _send_values(self, values: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -375,7 +375,7 @@ class PropertyVector(UserDict[str, Any]):
     def _vectorport(self) -> VectorPort:
         if self.driver is None:
             raise TypeError(f"{self._where()} is not part of a driver")
-        return self.driver._vectorport
+        return self.driver._indifast_port
 
 
 class _SetVector(PropertyVector):

@@ -175,7 +175,7 @@ class IPyServer:
         for name in driver.data:
             if name in known or (self._hub is not None and name in self._hub.router.owners):
                 raise ValueError(f"two drivers have a device named {name}: rename one of the devices")
-        driver._runtime.serve("an IPyServer")
+        driver._indifast_runtime.serve("an IPyServer")
         self.drivers.append(driver)
 
     @property
@@ -513,7 +513,7 @@ class IPyServer:
         label = f"Driver {', '.join(driver.data) or type(driver).__name__}"
         peer = Peer(Kind.DRIVER, label, LocalOutbox(), blobs_by_default=True)
         self._local[id(driver)] = peer
-        driver._runtime.attach(LocalLink(hub, peer), self._grace)
+        driver._indifast_runtime.attach(LocalLink(hub, peer), self._grace)
         for name in driver.data:
             hub.router.claim(peer, name)
         if ask:

@@ -83,12 +83,12 @@ class _Client(IPyClient):
         self.blobs: bool = options.blobs
         self.label = str(address)
         self._before: list[Routable] = []
-        self.on_message = self._before.append
+        self.on_raw_message = self._before.append
 
     def record(self, recorder: Recorder) -> None:
         """Record everything from now on, and what has come since the connection was made."""
         self.recorder = recorder
-        self.on_message = self._put
+        self.on_raw_message = self._put
         for message in self._before:
             self._put(message)
         self._before.clear()
