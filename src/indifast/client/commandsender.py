@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from indifast.client.lifecycle import Lifecycle
 from indifast.client.link import Link
 from indifast.client.notifier import Notifier
 from indifast.client.sender import Expected, Sender
@@ -14,7 +15,8 @@ from indifast.protocol.message import Routable
 class CommandSender(Sender):
     """The `Sender` that a client gives to its vectors."""
 
-    def __init__(self, link: Link, timeouts: Timeouts, notifier: Notifier) -> None:
+    def __init__(self, lifecycle: Lifecycle, link: Link, timeouts: Timeouts, notifier: Notifier) -> None:
+        self.home = lifecycle.home
         self._link = link
         self._timeouts = timeouts
         self._notifier = notifier

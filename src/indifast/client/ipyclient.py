@@ -36,6 +36,7 @@ from indifast.client.timeouts import Timeouts
 from indifast.client.trace import Trace
 from indifast.client.waiting import Until, Waits
 from indifast.client.watchers import Watchers
+from indifast.handover import Home, at_home
 from indifast.protocol import wire
 from indifast.protocol.drivernames import PORT, peer_port
 from indifast.protocol.message import Wire
@@ -50,6 +51,10 @@ COUNTS = (
     "connections", "received", "received_bytes", "sent", "refused", "left_out", "skipped", "skipped_bytes", "unknown",
     "failed", "faults", "frames_replaced", "not_sent", "timeouts", "warnings_left_out",
 )  # fmt: skip
+
+
+def _home(client: IPyClient) -> Home:
+    return client._lifecycle.home
 
 
 class IPyClient(Settings, UserDict[str, Device]):
@@ -103,7 +108,7 @@ class IPyClient(Settings, UserDict[str, Device]):
         self._problems = Problems(self, self._counts, notifier.complain_soon)
         self._timeouts = Timeouts(self, lifecycle, notifier, self._counts)
         self._choices = BlobChoices(self)
-        sender = CommandSender(link, self._timeouts, notifier)
+        sender = CommandSender(lifecycle, link, self._timeouts, notifier)
         self._model = model = Model(self, self, sender, self._choices, self._problems, self._counts)
         self._keepalive = KeepAlive(self, self, lifecycle, link, model)
         self._blob_requests = BlobRequests(self, lifecycle, link, model, self._choices)
@@ -412,6 +417,7 @@ class IPyClient(Settings, UserDict[str, Device]):
 
     _BLOBfolder: Path | None = None
 
+    @at_home(_home)
     async def send_enableBLOB(self, value: str, devicename: str, vectorname: str | None = None) -> None:
         """Tell the server whether BLOBs of a device, or of one BLOB vector, are wanted.
 
@@ -424,12 +430,14 @@ class IPyClient(Settings, UserDict[str, Device]):
         """
         await self._blob_requests.send(value, devicename, vectorname)
 
+    @at_home(_home)
     async def resend_enableBLOB(self, devicename: str, vectorname: str | None = None) -> None:
         """Tell the server again the current BLOB policy of a device or of one vector."""
         await self._blob_requests.resend(devicename, vectorname)
 
     # -- Sending
 
+    @at_home(_home)
     async def send(self, xmldata: ElementTree.Element) -> None:
         """Send an element, or drop it if the client is not connected or is stopping.
 
@@ -440,10 +448,12 @@ class IPyClient(Settings, UserDict[str, Device]):
             data = wire.tree(xmldata).encode()
             await self._link.transmit(Wire(xmldata.tag, xmldata.get("device"), xmldata.get("name"), data))
 
+    @at_home(_home)
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:
         """Ask for the definitions of everything, of one device, or of one of its vectors."""
         await self._link.transmit(wire.get_properties(devicename, vectorname if devicename else None))
 
+    @at_home(_home)
     async def send_newVector(
         self,
         devicename: str,

@@ -19,6 +19,7 @@ from indifast.client.propertymembers import (
     TextMember,
 )
 from indifast.client.snapvectors import Numbers, SnapNumberVector, SnapVector, Vector, VectorRecord
+from indifast.handover import Home, at_home
 from indifast.protocol.rules import not_one_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ __all__ = [
     "BLOBVector", "ClientEvent", "LightVector", "NumberVector", "PropertyVector", "SnapNumberVector", "SnapVector",
     "SwitchVector", "TextVector", "Vector",
 ]  # fmt: skip
+
+
+def _home(vector: PropertyVector) -> Home:
+    return vector._sender.home
 
 
 class PropertyVector(Vector):
@@ -233,6 +238,7 @@ class SwitchVector(PropertyVector):
     async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
         await self.send_newSwitchVector(timestamp, members)
 
+    @at_home(_home)
     async def send_newSwitchVector(
         self, timestamp: datetime | None = None, members: Mapping[str, str] | None = None
     ) -> None:
@@ -277,6 +283,7 @@ class TextVector(PropertyVector):
     async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
         await self.send_newTextVector(timestamp, members, complete=complete)
 
+    @at_home(_home)
     async def send_newTextVector(
         self, timestamp: datetime | None = None, members: Mapping[str, str] | None = None, *, complete: bool = True
     ) -> None:
@@ -317,6 +324,7 @@ class NumberVector(Numbers, PropertyVector):
     async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
         await self.send_newNumberVector(timestamp, members, complete=complete)
 
+    @at_home(_home)
     async def send_newNumberVector(
         self, timestamp: datetime | None = None, members: Mapping[str, Any] | None = None, *, complete: bool = True
     ) -> None:
@@ -366,6 +374,7 @@ class BLOBVector(PropertyVector):
     async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
         await self.send_newBLOBVector(timestamp, members)
 
+    @at_home(_home)
     async def send_newBLOBVector(
         self, timestamp: datetime | None = None, members: Mapping[str, Any] | None = None
     ) -> None:

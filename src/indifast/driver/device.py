@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from indifast.handover import Home, at_home
 from indifast.protocol import wire
 from indifast.protocol.numbers import getfloat
 from indifast.protocol.timestamps import timestamp_text
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from indifast.driver.propertyvectors import PropertyVector
 
 logger = logging.getLogger("indifast.driver.ipydriver")
+
+
+def _home(device: Device) -> Home | None:
+    return None if device.driver is None else device.driver._vectorport.home
 
 
 class Device(UserDict[str, Any]):
@@ -92,6 +97,7 @@ class Device(UserDict[str, Any]):
         else:
             self.driver._vectorport.add(coro, what)
 
+    @at_home(_home)
     async def send_device_message(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Send a message about this device, for the users of clients.
 
@@ -103,6 +109,7 @@ class Device(UserDict[str, Any]):
         if stamp is not None and self.enable:
             await port_of(self).transmit(wire.message(message or None, stamp, self.devicename))
 
+    @at_home(_home)
     async def send_delProperty(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Tell clients that the device is gone, and disable it.
 

@@ -6,12 +6,18 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from indifast.handover import Home
     from indifast.protocol.message import Routable
     from indifast.routing.link import Link
 
 
 class Port(Protocol):
     """Port for the event loop's thread: sends messages, and runs coroutines with the driver."""
+
+    @property
+    def home(self) -> Home:
+        """Where the driver runs."""
+        ...
 
     def send(self, message: Routable) -> None:
         """Send one message. It is dropped and counted if the driver does not run or has been stopped."""

@@ -63,7 +63,7 @@ class Runtime:
         self._refusals = refusals = Refusals(self.counters)
         self._faults = faults = UserFaults(self.counters, outlet.send, lambda: self._ended.set())
         self._tasks = tasks = Tasks(faults.report)
-        self._thread = thread = LoopThread()
+        self.home = self._thread = thread = LoopThread()
         self.snoops = snoops = SnoopMonitor(driver, outlet.send)
         self._dispatcher = Dispatcher(driver, tasks, refusals, faults, send=outlet.send, heard=snoops.heard)
         # The attributes of a `VectorPort`, except `run` and `count`
