@@ -82,6 +82,22 @@ class Home:
             raise RunEnded from None
 
 
+_LIBRARY = "_indifast_method"  # the attribute of a method that is one of the library: the method itself
+
+
+def overridden(program: object, name: str) -> Any:
+    """Return a method that a program has put, in its class or in the object, in the place of one that is `at_home`.
+
+    Returns:
+        The method, or None if it is that of the library.
+    """
+    own = program.__dict__.get(name)
+    if own is not None:
+        return own
+    method = getattr(type(program), name)
+    return None if getattr(method, _LIBRARY, None) is method else getattr(program, name)
+
+
 class RunEnded(Exception):
     """The run to which a coroutine was handed over has ended."""
 
@@ -108,6 +124,7 @@ def at_home(home_of: Callable[[Any], Home | None]) -> Callable[[_Method], _Metho
                         pass
             return await method(self, *args, **kwargs)
 
+        setattr(at_home_method, _LIBRARY, at_home_method)
         return cast("_Method", at_home_method)
 
     return decorate

@@ -84,7 +84,7 @@ def test_whoever_is_admitted_is_served_until_the_end() -> None:
         async with guarded(admit) as server:
             assert b"defNumberVector" in await answer(server)
             await eventually(lambda: ends == [True])
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port)
             await eventually(lambda: len(server.connectionpool) == 1)
             assert server.connectionpool[0].connected
             stream = server.connectionpool[0]

@@ -21,6 +21,7 @@ from indifast.client.connection import open_stream, unix_path
 from indifast.client.device import Device
 from indifast.client.exposing import Exposing
 from indifast.client.frames import Frame, FrameStream
+from indifast.client.hooks import Hooks
 from indifast.client.keepalive import KeepAlive
 from indifast.client.lifecycle import Lifecycle
 from indifast.client.link import Link
@@ -102,16 +103,17 @@ class IPyClient(Settings, UserDict[str, Device]):
         self._trace = Trace(logger)
         self._lifecycle = lifecycle = Lifecycle()
         self._link = link = Link(lifecycle, self._counts, self._trace)
+        self._hooks = hooks = Hooks(self, lifecycle, link)
         self._watchers = watchers = Watchers(link.wake)
         lifecycle.on_end.append(lambda: watchers.notify(None))
         self._notifier = notifier = Notifier(self, self, watchers, self._note, link.wake)
         self._problems = Problems(self, self._counts, notifier.complain_soon)
         self._timeouts = Timeouts(self, lifecycle, notifier, self._counts)
         self._choices = BlobChoices(self)
-        sender = CommandSender(lifecycle, link, self._timeouts, notifier)
+        sender = CommandSender(lifecycle, link, hooks, self._timeouts, notifier)
         self._model = model = Model(self, self, sender, self._choices, self._problems, self._counts)
-        self._keepalive = KeepAlive(self, self, lifecycle, link, model)
-        self._blob_requests = BlobRequests(self, lifecycle, link, model, self._choices)
+        self._keepalive = KeepAlive(self, self, lifecycle, link, hooks, model)
+        self._blob_requests = BlobRequests(self, lifecycle, link, hooks, model, self._choices)
         self._receiver = Receiver(
             self, self, lifecycle, link, model, notifier, watchers, self._problems, self._keepalive,
             self._blob_requests, self._counts, self._trace,
@@ -451,7 +453,7 @@ class IPyClient(Settings, UserDict[str, Device]):
     @at_home(_home)
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:
         """Ask for the definitions of everything, of one device, or of one of its vectors."""
-        await self._link.transmit(wire.get_properties(devicename, vectorname if devicename else None))
+        await self._hooks.transmit(wire.get_properties(devicename, vectorname if devicename else None))
 
     @at_home(_home)
     async def send_newVector(

@@ -34,6 +34,14 @@ class BLOBSender:
         self._where = where
         self._turn = asyncio.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy of the vector needs: another copy of this takes turns of its own."""
+        return {"_where": self._where}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._turn = asyncio.Lock()
+
     async def send(
         self,
         port: Port,

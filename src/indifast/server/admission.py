@@ -1,4 +1,4 @@
-"""What a program sees of a connection when it overrides `IPyServer.handle_data`: a reader and a writer like asyncio's."""
+"""What a program sees of a connection if it overrides `IPyServer.handle_data`: a reader and a writer as of asyncio."""
 
 from __future__ import annotations
 
