@@ -98,6 +98,15 @@ def overridden(program: object, name: str) -> Any:
     return None if getattr(method, _LIBRARY, None) is method else getattr(program, name)
 
 
+def library_method(program: type, name: str) -> Any:
+    """Return the method of the library that is `at_home` and that a class has or overrides; None if there is none."""
+    for cls in program.__mro__:
+        method = cls.__dict__.get(name)
+        if method is not None and getattr(method, _LIBRARY, None) is method:
+            return method
+    return None
+
+
 class RunEnded(Exception):
     """The run to which a coroutine was handed over has ended."""
 

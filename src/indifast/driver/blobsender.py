@@ -14,6 +14,8 @@ from indifast.protocol import wire
 from indifast.protocol.message import FORMS, Form
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element as TreeElement
+
     from indifast.driver.port import Port
     from indifast.routing.link import Link
     from indifast.transport.blobs import BlobContent, BlobMessage
@@ -77,6 +79,31 @@ class BLOBSender:
             finally:
                 message.release()
             await link.paced(device, name)
+
+    async def tree(
+        self,
+        attributes: Mapping[str, str | None],
+        contents: Sequence[tuple[BLOBMember, Any]],
+        compress: bool | None,
+    ) -> TreeElement:
+        """Return a setBLOBVector as an element, for programs that override what makes or sends it."""
+        from xml.etree.ElementTree import Element as TreeElement
+
+        from indifast._base64 import encode
+
+        root = TreeElement("setBLOBVector", {name: value for name, value in attributes.items() if value is not None})
+        for member, value in contents:
+            content = await self._load(member, value, compress)
+            if content is None:
+                continue
+            if member.overrides:
+                root.append(member.oneblob(bytes(content.data)))
+                continue
+            named = {"name": member.name, "size": str(content.size), "format": content.format or ""}
+            element = TreeElement("oneBLOB", named)
+            element.text = encode(content.data).decode("ascii")
+            root.append(element)
+        return root
 
     async def _load(self, member: BLOBMember, value: Any, compress: bool | None) -> BlobContent | None:
         """Return the content to send for a member; None if it can't be read."""

@@ -260,10 +260,12 @@ class IPyDriver(UserDict[str, Device]):
     async def send(self, xmldata: TreeElement) -> None:
         """Send an element of `xml.etree.ElementTree` as it is; BLOBs in it go to the clients that want them.
 
+        If a program overrides this method, all that the driver, its devices and its vectors send goes through it.
+
         Raises:
             ValueError: The element is not an INDI message, or the content of a BLOB is not base64.
         """
-        await self._runtime.transmit(_message(wire.tree(xmldata).encode()))
+        await self._runtime.transmit_as_is(_message(wire.tree(xmldata).encode()))
 
     @at_home(_home)
     async def send_message(self, message: str = "", timestamp: datetime | None = None) -> None:

@@ -27,6 +27,10 @@ class Port(Protocol):
         """Send one message, and wait while the peer is far behind."""
         ...
 
+    def filtered(self) -> bool:
+        """Return whether messages go through a `send` that the program has put in the place of the driver's."""
+        ...
+
     def sending_link(self) -> Link | None:
         """Return the link; None, and counted as in `send`, if there is none to send on."""
         ...

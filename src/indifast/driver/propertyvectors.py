@@ -606,7 +606,10 @@ class BLOBVector(PropertyVector):
             "timeout": self._sent_timeout(),
             "message": message or None,
         }
-        if contents:
+        if contents and (self._vectorport().filtered() or any(member.overrides for member, _ in contents)):
+            assert self.driver is not None
+            await self.driver.send(await self._sender.tree(attributes, contents, compress))
+        elif contents:
             await self._sender.send(self._vectorport(), attributes, contents, compress)
         else:
             await self._transmit(wire.vector("setBLOBVector", attributes, ""))
