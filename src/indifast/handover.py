@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from functools import wraps
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -111,26 +112,29 @@ class RunEnded(Exception):
     """The run to which a coroutine was handed over has ended."""
 
 
-def at_home(home_of: Callable[[Any], Home | None]) -> Callable[[_Method], _Method]:
+def at_home(path: str) -> Callable[[_Method], _Method]:
     """Make an asynchronous method run on the event loop of its driver or client, wherever it is awaited.
 
     If the run ends meanwhile, the method does what it does without a run.
 
     Args:
-        home_of: Returns the home of an object; None if it has none yet.
+        path: Where an object has its `Home`, a dotted name. An object that has none there yet is at home everywhere.
     """
+    home_of = attrgetter(path)
     get_ident = threading.get_ident
 
     def decorate(method: _Method) -> _Method:
         @wraps(method)
         async def at_home_method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            home = home_of(self)
-            if home is not None:
-                while (thread := home.thread) and thread != get_ident():
-                    try:
-                        return await home.hand_over(method(self, *args, **kwargs))
-                    except RunEnded:
-                        pass
+            try:
+                home: Home | None = home_of(self)
+            except AttributeError:
+                home = None
+            while home is not None and (thread := home.thread) and thread != get_ident():
+                try:
+                    return await home.hand_over(method(self, *args, **kwargs))
+                except RunEnded:
+                    pass
             return await method(self, *args, **kwargs)
 
         setattr(at_home_method, _LIBRARY, at_home_method)

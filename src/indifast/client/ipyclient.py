@@ -28,6 +28,7 @@ from indifast.client.link import Link
 from indifast.client.model import DEFTAGS, Model
 from indifast.client.notifier import Notifier
 from indifast.client.problems import Problems
+from indifast.client.propertymembers import ParseException
 from indifast.client.receiver import Receiver
 from indifast.client.session import Session
 from indifast.client.settings import Settings
@@ -37,14 +38,14 @@ from indifast.client.timeouts import Timeouts
 from indifast.client.trace import Trace
 from indifast.client.waiting import Until, Waits
 from indifast.client.watchers import Watchers
-from indifast.handover import Home, at_home
+from indifast.handover import at_home
 from indifast.protocol import wire
 from indifast.protocol.drivernames import PORT, peer_port
 from indifast.protocol.message import Wire
 from indifast.protocol.vocabulary import BLOB_POLICIES
 from indifast.transport.stream import Stream
 
-__all__ = ["DEFTAGS", "Device", "IPyClient", "Snap", "SnapDevice", "_ParentDevice"]
+__all__ = ["DEFTAGS", "Device", "IPyClient", "ParseException", "Snap", "SnapDevice", "_ParentDevice"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +53,6 @@ COUNTS = (
     "connections", "received", "received_bytes", "sent", "refused", "left_out", "skipped", "skipped_bytes", "unknown",
     "failed", "faults", "frames_replaced", "not_sent", "timeouts", "warnings_left_out",
 )  # fmt: skip
-
-
-def _home(client: IPyClient) -> Home:
-    return client._lifecycle.home
 
 
 class IPyClient(Settings, UserDict[str, Device]):
@@ -419,7 +416,7 @@ class IPyClient(Settings, UserDict[str, Device]):
 
     _BLOBfolder: Path | None = None
 
-    @at_home(_home)
+    @at_home("_lifecycle.home")
     async def send_enableBLOB(self, value: str, devicename: str, vectorname: str | None = None) -> None:
         """Tell the server whether BLOBs of a device, or of one BLOB vector, are wanted.
 
@@ -432,14 +429,14 @@ class IPyClient(Settings, UserDict[str, Device]):
         """
         await self._blob_requests.send(value, devicename, vectorname)
 
-    @at_home(_home)
+    @at_home("_lifecycle.home")
     async def resend_enableBLOB(self, devicename: str, vectorname: str | None = None) -> None:
         """Tell the server again the current BLOB policy of a device or of one vector."""
         await self._blob_requests.resend(devicename, vectorname)
 
     # -- Sending
 
-    @at_home(_home)
+    @at_home("_lifecycle.home")
     async def send(self, xmldata: ElementTree.Element) -> None:
         """Send an element, or drop it if the client is not connected or is stopping.
 
@@ -450,12 +447,12 @@ class IPyClient(Settings, UserDict[str, Device]):
             data = wire.tree(xmldata).encode()
             await self._link.transmit(Wire(xmldata.tag, xmldata.get("device"), xmldata.get("name"), data))
 
-    @at_home(_home)
+    @at_home("_lifecycle.home")
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:
         """Ask for the definitions of everything, of one device, or of one of its vectors."""
         await self._hooks.transmit(wire.get_properties(devicename, vectorname if devicename else None))
 
-    @at_home(_home)
+    @at_home("_lifecycle.home")
     async def send_newVector(
         self,
         devicename: str,

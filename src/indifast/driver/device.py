@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from indifast.handover import Home, at_home
+from indifast.handover import at_home
 from indifast.protocol import wire
 from indifast.protocol.numbers import getfloat
 from indifast.protocol.timestamps import timestamp_text
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from indifast.driver.propertyvectors import PropertyVector
 
 logger = logging.getLogger("indifast.driver.ipydriver")
-
-
-def _home(device: Device) -> Home | None:
-    return None if device.driver is None else device.driver._vectorport.home
 
 
 class Device(UserDict[str, Any]):
@@ -97,7 +93,7 @@ class Device(UserDict[str, Any]):
         else:
             self.driver._vectorport.add(coro, what)
 
-    @at_home(_home)
+    @at_home("driver._vectorport.home")
     async def send_device_message(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Send a message about this device, for the users of clients.
 
@@ -109,7 +105,7 @@ class Device(UserDict[str, Any]):
         if stamp is not None and self.enable:
             await port_of(self).transmit(wire.message(message or None, stamp, self.devicename))
 
-    @at_home(_home)
+    @at_home("driver._vectorport.home")
     async def send_delProperty(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Tell clients that the device is gone, and disable it.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from indifast.driver.device import Device, attach, check_coroutine, sendable_stamp
 from indifast.driver.runtime import Runtime
-from indifast.handover import Home, at_home
+from indifast.handover import at_home
 from indifast.protocol import wire
 from indifast.protocol.compress import AUTO
 from indifast.protocol.drivernames import PORT
@@ -45,10 +45,6 @@ class Devices(Mapping[str, Device]):
 
     def __call__(self) -> list[Device]:
         return list(self._data.values())
-
-
-def _home(driver: IPyDriver) -> Home:
-    return driver._vectorport.home
 
 
 class IPyDriver(UserDict[str, Device]):
@@ -256,7 +252,7 @@ class IPyDriver(UserDict[str, Device]):
 
     # -- Sending
 
-    @at_home(_home)
+    @at_home("_vectorport.home")
     async def send(self, xmldata: TreeElement) -> None:
         """Send an element of `xml.etree.ElementTree` as it is; BLOBs in it go to the clients that want them.
 
@@ -267,7 +263,7 @@ class IPyDriver(UserDict[str, Device]):
         """
         await self._runtime.transmit_as_is(_message(wire.tree(xmldata).encode()))
 
-    @at_home(_home)
+    @at_home("_vectorport.home")
     async def send_message(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Send a message that belongs to no device, for the users of clients.
 
@@ -279,7 +275,7 @@ class IPyDriver(UserDict[str, Device]):
         if stamp is not None:
             await self._runtime.transmit(wire.message(message or None, stamp))
 
-    @at_home(_home)
+    @at_home("_vectorport.home")
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:
         """Ask other drivers for their definitions, and snoop on them from now on.
 

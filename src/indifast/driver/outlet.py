@@ -86,8 +86,10 @@ class Outlet:
         """Send a message, and wait while the peer is far behind. See `Port`."""
         if self.filtered():
             await self._filter(message)
-        else:
-            await self.transmit_as_is(message)
+            return
+        self.send_as_is(message)
+        if self.link is not None:
+            await self.link.not_full()
 
     async def transmit_as_is(self, message: Routable) -> None:
         """Send a message on the link, whatever the program overrides, and wait while the peer is far behind."""

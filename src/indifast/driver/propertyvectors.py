@@ -20,7 +20,7 @@ from indifast.driver.propertymembers import (
     TextMember,
 )
 from indifast.driver.threadsafe import FrameQueue
-from indifast.handover import Home, at_home
+from indifast.handover import at_home
 from indifast.protocol import wire
 from indifast.protocol.message import Wire
 from indifast.protocol.rules import not_one_of
@@ -37,8 +37,12 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-def _home(vector: PropertyVector) -> Home | None:
-    return None if vector.driver is None else vector.driver._vectorport.home
+def timestamp_string(timestamp: datetime | None = None) -> str | None:
+    """Return a timestamp as it is sent, by default the current time; None if it is not a UTC time."""
+    try:
+        return timestamp_text(timestamp)
+    except (TypeError, ValueError):
+        return None
 
 
 class PropertyVector(UserDict[str, Any]):
@@ -195,7 +199,7 @@ class PropertyVector(UserDict[str, Any]):
 
     # -- Sending
 
-    @at_home(_home)
+    @at_home("driver._vectorport.home")
     async def send_defVector(
         self,
         message: str = "",
@@ -217,7 +221,7 @@ class PropertyVector(UserDict[str, Any]):
             self.changed = False
             await self._transmit(self._definition(stamp, text))
 
-    @at_home(_home)
+    @at_home("driver._vectorport.home")
     async def send_setVectorMembers(
         self,
         message: str = "",
@@ -233,7 +237,7 @@ class PropertyVector(UserDict[str, Any]):
             chosen = [member for name, member in self.data.items() if name in names]
             await self._send_set(chosen, stamp, self._take_message(message))
 
-    @at_home(_home)
+    @at_home("driver._vectorport.home")
     async def send_delProperty(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Tell clients that the property is gone, and disable it. See `send_defVector` for the arguments."""
         stamp = self._stamp(timestamp)
@@ -389,7 +393,7 @@ class PropertyVector(UserDict[str, Any]):
 class _SetVector(PropertyVector):
     """Base class of all vectors except BLOB vectors."""
 
-    @at_home(_home)
+    @at_home("driver._vectorport.home")
     async def send_setVector(
         self,
         message: str = "",
@@ -546,7 +550,7 @@ class BLOBVector(PropertyVector):
         elif member := self.data.get(membername):
             member.blobsize = blobsize
 
-    @at_home(_home)
+    @at_home("driver._vectorport.home")
     async def send_setVectorMembers(
         self,
         message: str = "",
