@@ -117,7 +117,7 @@ class PropertyVector(Vector):
 
     @property
     def rule(self) -> str | None:
-        """OneOfMany, AtMostOne or AnyOfMany for switches, otherwise None; assigning another word raises ParseException."""
+        """OneOfMany, AtMostOne or AnyOfMany; None but for switches. Assigning another word raises ParseException."""
         return self._rule
 
     @rule.setter

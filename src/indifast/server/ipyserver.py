@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ssl import SSLContext
-from typing import TYPE_CHECKING, ClassVar, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, cast
 
 from indifast.compression import check_choice
 from indifast.protocol import wire
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from indifast.driver.ipydriver import IPyDriver
     from indifast.protocol.limits import LimitOptions
     from indifast.routing.link import Link
-    from indifast.server.admission import ConnectionReader, ConnectionWriter
+    from indifast.server.admission import ConnectionWriter
     from indifast.server.exdriver import ExDriver, ExDriverOptions
     from indifast.server.statistics import PeerStats, ServerStats
 
@@ -572,7 +572,7 @@ class IPyServer:
 
     # -- Clients
 
-    async def handle_data(self, reader: ConnectionReader, writer: ConnectionWriter) -> None:
+    async def handle_data(self, reader: Any, writer: Any) -> None:
         """Serve a client on the TCP port until it leaves.
 
         It is called only if a program overrides it, for instance to admit some addresses only: nothing is sent or read
