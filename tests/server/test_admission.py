@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from indifast.server import IPyServer
 from tests.server.support import GET, Echo
 from tests.support.blackbox import LIMIT
+from tests.support.certificates import make_certificates
 from tests.support.waiting import eventually
 
 Handle = Callable[[Any, Any, Callable[[], Awaitable[None]]], Awaitable[None]]
@@ -182,3 +184,42 @@ def test_a_function_on_the_server_itself_counts_and_unix_sockets_are_not_asked(t
 def test_without_an_override_nothing_stands_in_between() -> None:
     server = IPyServer(Echo(), port=0)
     assert server._accept_tcp() == server._accept
+
+
+def test_with_tls_a_client_is_asked_about_after_the_handshake(tmp_path: Path) -> None:
+    async def run() -> None:
+        make_certificates(tmp_path)
+        serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        serving.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        admitted = [False]
+
+        async def ask(reader: Any, writer: Any, serve: Callable[[], Awaitable[None]]) -> None:
+            assert writer.get_extra_info("peername")[0] == "127.0.0.1"
+            assert writer.get_extra_info("ssl_object").version()
+            with pytest.raises(RuntimeError):
+                writer.write(b"x")
+            with pytest.raises(RuntimeError):
+                await reader.read(1)
+            await asyncio.sleep(0.1)
+            if admitted[0]:
+                await serve()
+
+        async def answered() -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=trusting)
+            writer.write(GET.encode())
+            received = b""
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(LIMIT):
+                    while b"</defNumberVector>" not in received and (data := await reader.read(1 << 16)):
+                        received += data
+            writer.close()
+            return received
+
+        async with guarded(ask, ssl=serving) as server:
+            assert await answered() == b""
+            admitted[0] = True
+            assert b"defNumberVector" in await answered()
+
+    asyncio.run(run())
