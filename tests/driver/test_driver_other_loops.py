@@ -149,3 +149,33 @@ def test_the_methods_remain_what_they_seem() -> None:
         assert inspect.iscoroutinefunction(method)
         assert method.__doc__
     assert list(inspect.signature(IPyDriver.send_message).parameters) == ["self", "message", "timestamp"]
+
+
+def test_frames_of_several_threads_over_several_runs() -> None:
+    driver = full_driver()
+    vector = driver["Dev"]["bl"]
+    vector["b1"] = b"x" * 1_000_000
+    errors: list[Exception] = []
+    ended = threading.Event()
+
+    async def shoot() -> None:
+        try:
+            while not ended.is_set():
+                await vector.send_setVectorMembers(members=["b1"])
+        except Exception as error:
+            errors.append(error)
+
+    async def run() -> None:
+        async with listening(driver) as client:
+            await client.answers('<enableBLOB device="Dev">Also</enableBLOB>')
+            for _ in range(5):
+                await client.next("setBLOBVector")
+
+    threads = [in_thread(shoot()) for _ in range(3)]
+    for _ in range(3):
+        asyncio.run(run())
+    ended.set()
+    for thread in threads:
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+    assert errors == []

@@ -34,7 +34,11 @@ class BLOBSender:
     def __init__(self, where: Callable[[], str]) -> None:
         """Use `where` to name the vector in log messages."""
         self._where = where
+        self._clear()
+
+    def _clear(self) -> None:
         self._turn = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy of the vector needs: another copy of this takes turns of its own."""
@@ -42,7 +46,7 @@ class BLOBSender:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._turn = asyncio.Lock()
+        self._clear()
 
     async def send(
         self,
@@ -58,6 +62,12 @@ class BLOBSender:
         device, name = attributes["device"], attributes["name"]
         assert device is not None
         assert name is not None
+        if port.sending_link() is None:  # without a run, this may be any event loop, so take no turn
+            await asyncio.sleep(0)
+            return
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # another run; a lock belongs to one event loop
+            self._turn, self._loop = asyncio.Lock(), loop
         async with self._turn:
             link = port.sending_link()
             if link is None or not any(link.demand(device, name)):
