@@ -24,10 +24,12 @@ class Home:
         self.thread = 0
         """Identity of the thread; 0 while there is no run."""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._run = object()  # another one for each run, perhaps on the same event loop
         self._waited_for: set[Future[Any]] = set()
 
     def begin(self) -> None:
         """Note that a run begins on the event loop of this thread."""
+        self._run = object()
         self._loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
 
@@ -49,7 +51,7 @@ class Home:
         Returns:
             None if the run has ended.
         """
-        loop = self._loop
+        loop, run = self._loop, self._run
         if loop is None:
             coro.close()
             return None
@@ -60,7 +62,7 @@ class Home:
             return None
         self._waited_for.add(future)
         future.add_done_callback(self._waited_for.discard)
-        if self._loop is not loop:  # the run ended without knowing that this thread is waiting
+        if self._loop is None or self._run is not run:  # the run ended without knowing that this thread is waiting
             future.cancel()
         return future
 
@@ -70,7 +72,7 @@ class Home:
         Raises:
             RunEnded: The run ended first.
         """
-        loop = self._loop
+        run = self._run
         future = self.start(coro)
         if future is None:
             raise RunEnded
@@ -78,7 +80,8 @@ class Home:
             return await asyncio.wrap_future(future)
         except (asyncio.CancelledError, CancelledError):
             task = asyncio.current_task()
-            if self._loop is loop or (task is not None and task.cancelling()):
+            running = self._loop is not None and self._run is run
+            if running or (task is not None and task.cancelling()):
                 raise
             raise RunEnded from None
 

@@ -105,3 +105,36 @@ def test_the_methods_remain_what_they_seem() -> None:
     assert inspect.iscoroutinefunction(IPyClient.send_newVector)
     assert list(inspect.signature(IPyClient.send_getProperties).parameters) == ["self", "devicename", "vectorname"]
     assert IPyClient.send_newVector.__doc__
+
+
+def test_a_command_that_a_run_leaves_behind_is_not_cancelled_by_the_next() -> None:
+    async def run() -> None:
+        async with session(NUMBERS) as (server, client):
+            errors: list[BaseException] = []
+            blocked = threading.Event()
+
+            async def command() -> None:
+                try:
+                    await client.send_newVector("D", "N", members={"a": 5}, wait=True)
+                except BaseException as error:
+                    errors.append(error)
+
+            def other_loop() -> None:
+                loop = asyncio.new_event_loop()
+                task = loop.create_task(command())
+                loop.call_later(0.05, blocked.wait, LIMIT)  # it learns of the end of the run only in the next one
+                loop.run_until_complete(task)
+                loop.close()
+
+            thread = threading.Thread(target=other_loop, daemon=True)
+            thread.start()
+            await server.expect("<newNumberVector")
+            await asyncio.sleep(0.2)
+            await client.__aexit__()
+            await client.__aenter__()
+            await server.connected(2)
+            blocked.set()
+            await eventually(lambda: not thread.is_alive())
+            assert [type(error) for error in errors] in ([ConnectionError], [KeyError])
+
+    asyncio.run(run())

@@ -12,15 +12,6 @@ from indifast.handover import Home
 class LoopThread(Home):
     """Runs what other threads ask for on the event loop, while the driver runs."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._run = object()
-
-    def begin(self) -> None:
-        """Note that a run begins on the event loop of this thread."""
-        self._run = object()
-        super().begin()
-
     @property
     def run(self) -> object | None:
         """Identity of the current run; None while the driver does not run. See `ThreadPort`."""
