@@ -17,6 +17,7 @@ from indifast.client.problems import Problems
 from indifast.client.propertymembers import ParseException
 from indifast.client.sender import Expected
 from indifast.client.settings import Given, Settings
+from indifast.handover import Home
 from indifast.protocol.message import Routable
 from tests.client.support import BLOBS, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
 
@@ -44,6 +45,7 @@ class Server:
     raw = False
 
     def __init__(self) -> None:
+        self.home = Home()
         self.sent: list[str] = []
         self.expected: list[Expected] = []
 

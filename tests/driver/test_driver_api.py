@@ -29,6 +29,7 @@ from indifast import (
     TextVector,
     getfloat,
 )
+from indifast.driver.propertyvectors import timestamp_string
 from tests.driver.support import fence_device, full_driver, listening, messages
 
 
@@ -482,3 +483,12 @@ def test_a_driver_that_never_runs_leaves_no_warning() -> None:
         warnings.simplefilter("error")
         driver, _ = number_driver()
         del driver
+
+
+def test_timestamp_string() -> None:
+    assert timestamp_string(datetime(2024, 1, 2, 3, 4, 5)) == "2024-01-02T03:04:05"
+    now = timestamp_string()
+    assert now is not None
+    assert datetime.fromisoformat(now).tzinfo is None
+    wrong: Any = "now"
+    assert timestamp_string(wrong) is None

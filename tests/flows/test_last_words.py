@@ -101,7 +101,7 @@ def test_what_a_client_could_not_send_is_counted_and_named(caplog: pytest.LogCap
             client.grace = 0.2
             await client.wait_connected(LIMIT)
             for _ in range(40):
-                client._link.send_now(Wire("newTextVector", "D", "T", wire.tree(element(400_000)).encode()))
+                client._indifast.link.send_now(Wire("newTextVector", "D", "T", wire.tree(element(400_000)).encode()))
         assert client.stats()["not_sent"] > 0
 
     asyncio.run(program())
@@ -144,8 +144,8 @@ def test_what_a_driver_could_not_send_is_counted(caplog: pytest.LogCaptureFixtur
         assert driver.listening_port is not None
         _, writer = await asyncio.open_connection("127.0.0.1", driver.listening_port)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await eventually(lambda: driver._runtime.link._client is not None)  # type: ignore[union-attr]
-        client = driver._runtime.link._client  # type: ignore[union-attr]
+        await eventually(lambda: driver._indifast_runtime.link._client is not None)  # type: ignore[union-attr]
+        client = driver._indifast_runtime.link._client  # type: ignore[union-attr]
         while client._outbox.messages < 2:
             await driver.send_message("x" * 400_000)
             await asyncio.sleep(0.01)
@@ -288,7 +288,7 @@ def test_the_own_shutdown_of_a_driver_that_fails_is_reported_and_the_run_ends(ca
         async with asyncio.timeout(LIMIT):
             driver = Broken()
             async with IPyServer(driver, port=0) as server:
-                await eventually(lambda: driver._runtime.up.is_set())
+                await eventually(lambda: driver._indifast_runtime.up.is_set())
                 driver._stop = True
                 await driver.stopped.wait()
                 driver.__class__ = Parked  # the server calls it as well

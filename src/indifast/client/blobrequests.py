@@ -8,6 +8,7 @@ from typing import Any
 from indifast.client.alarm import Alarm
 from indifast.client.blobchoices import BlobChoices
 from indifast.client.events import defBLOBVector
+from indifast.client.hooks import Hooks
 from indifast.client.lifecycle import Lifecycle
 from indifast.client.link import Link
 from indifast.client.model import Model
@@ -23,11 +24,18 @@ class BlobRequests:
     """Sends enableBLOB: for programs, after definitions, for streams of frames, and after a change for all devices."""
 
     def __init__(
-        self, settings: Settings, lifecycle: Lifecycle, link: Link, model: Model, choices: BlobChoices
+        self,
+        settings: Settings,
+        lifecycle: Lifecycle,
+        link: Link,
+        hooks: Hooks,
+        model: Model,
+        choices: BlobChoices,
     ) -> None:
         self._settings = settings
         self._lifecycle = lifecycle
         self._link = link
+        self._hooks = hooks
         self._model = model
         self._choices = choices
         self._alarm = Alarm(self._send_all)
@@ -41,13 +49,13 @@ class BlobRequests:
         target = self._target(devicename, vectorname)
         if target is not None:
             self._choices.choose(target, value)
-            await self._link.transmit(wire.enable_blob(devicename, vectorname or None, value))
+            await self._hooks.transmit(wire.enable_blob(devicename, vectorname or None, value))
 
     async def resend(self, devicename: str, vectorname: str | None) -> None:
         """Send the current BLOB policy again. See `IPyClient.resend_enableBLOB`."""
         target = self._target(devicename, vectorname) if self._link.can_send else None
         if target is not None:
-            await self._link.transmit(wire.enable_blob(devicename, vectorname or None, target._enableBLOB))
+            await self._hooks.transmit(wire.enable_blob(devicename, vectorname or None, target._enableBLOB))
 
     def _target(self, devicename: str, vectorname: str | None) -> Any:
         target = self._model.defined(devicename, vectorname or None)
@@ -57,7 +65,7 @@ class BlobRequests:
         """Send the policy of a BLOB vector that was just defined, if the server should be told."""
         vector = event.vector
         if self._settings.resend_enableBLOB_on_def or self._choices.chosen(vector.devicename, vector.name):
-            self._link.send_now(wire.enable_blob(vector.devicename, vector.name, vector._enableBLOB))
+            self._hooks.resend([(vector.devicename, vector.name, vector._enableBLOB)])
 
     def send_postponed(self) -> None:
         """Send the postponed policies of all devices soon, if there are any: something was defined."""
@@ -79,18 +87,20 @@ class BlobRequests:
         if not devices or not self._link.can_send:
             return
         self._postponed = False
+        policies: list[tuple[str, str | None, str]] = []
         for device in devices:
-            self._link.send_now(wire.enable_blob(device.devicename, None, device._enableBLOB))
+            policies.append((device.devicename, None, device._enableBLOB))
             for vector in device.data.values():
                 if vector.enable and vector.vectortype == "BLOBVector":
-                    self._link.send_now(wire.enable_blob(device.devicename, vector.name, vector._enableBLOB))
+                    policies.append((device.devicename, vector.name, vector._enableBLOB))
+        self._hooks.resend(policies)
 
     # -- Streams of frames
 
     def want(self, vector: Any) -> None:
         """Ask for the BLOBs of a vector, unless they are wanted already."""
         if self._choices.want(vector):
-            self._link.send_now(wire.enable_blob(vector.devicename, vector.name, "Also"))
+            self._hooks.send_now(wire.enable_blob(vector.devicename, vector.name, "Also"))
 
     def known(self, devicename: str) -> list[Any]:
         """Return the BLOB vectors of a device that are defined."""

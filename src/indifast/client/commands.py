@@ -39,6 +39,19 @@ def new_vector(tag: str, device: str, name: str, stamp: str, members: str) -> Wi
     return wire.vector(tag, {"device": device, "name": name, "timestamp": stamp}, members)
 
 
+def given(members: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return the members given for a command, which may be None for nothing.
+
+    Raises:
+        TypeError: They are no mapping.
+    """
+    if members is None:
+        return {}
+    if not hasattr(members, "items"):
+        raise TypeError(f"the members of a command must be a mapping of names to values, not {members!r}")
+    return members
+
+
 def switches(vector: Vector, members: Mapping[str, str]) -> str:
     """Return the XML of the given switches that exist and have a valid value.
 

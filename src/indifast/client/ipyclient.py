@@ -19,17 +19,19 @@ from indifast.client.device import Device
 from indifast.client.frames import Frame, FrameStream
 from indifast.client.model import DEFTAGS
 from indifast.client.parts import Parts
+from indifast.client.propertymembers import ParseException
 from indifast.client.settings import Settings, is_ssl
 from indifast.client.snapshot import Snap, SnapDevice, _ParentDevice, described, vector_state
 from indifast.client.streams import EventStream
 from indifast.client.waiting import Until
+from indifast.handover import at_home
 from indifast.protocol import wire
 from indifast.protocol.drivernames import PORT, peer_port
 from indifast.protocol.message import Wire
 from indifast.protocol.vocabulary import BLOB_POLICIES
 from indifast.transport.stream import Stream
 
-__all__ = ["DEFTAGS", "Device", "IPyClient", "Snap", "SnapDevice", "_ParentDevice"]
+__all__ = ["DEFTAGS", "Device", "IPyClient", "ParseException", "Snap", "SnapDevice", "_ParentDevice"]
 
 COUNTS = (
     "connections", "received", "received_bytes", "sent", "refused", "left_out", "skipped", "skipped_bytes", "unknown",
@@ -164,7 +166,7 @@ class IPyClient(Settings, UserDict[str, Device]):
     @property
     def unsent(self) -> int:
         """Bytes that were sent but have not reached the server's machine yet, as far as the kernel says; 0 if none."""
-        return self._link.unsent
+        return self._indifast.link.unsent
 
     # -- Model
 
@@ -368,6 +370,7 @@ class IPyClient(Settings, UserDict[str, Device]):
         parts.BLOBfolder = folder
         parts.blob_requests.want_all("Also")
 
+    @at_home("_indifast.lifecycle.home")
     async def send_enableBLOB(self, value: str, devicename: str, vectorname: str | None = None) -> None:
         """Tell the server whether BLOBs of a device, or of one BLOB vector, are wanted.
 
@@ -380,12 +383,14 @@ class IPyClient(Settings, UserDict[str, Device]):
         """
         await self._indifast.blob_requests.send(value, devicename, vectorname)
 
+    @at_home("_indifast.lifecycle.home")
     async def resend_enableBLOB(self, devicename: str, vectorname: str | None = None) -> None:
         """Tell the server again the current BLOB policy of a device or of one vector."""
         await self._indifast.blob_requests.resend(devicename, vectorname)
 
     # -- Sending
 
+    @at_home("_indifast.lifecycle.home")
     async def send(self, xmldata: ElementTree.Element) -> None:
         """Send an element, or drop it if the client is not connected or is stopping.
 
@@ -396,10 +401,12 @@ class IPyClient(Settings, UserDict[str, Device]):
             data = wire.tree(xmldata).encode()
             await self._indifast.link.transmit(Wire(xmldata.tag, xmldata.get("device"), xmldata.get("name"), data))
 
+    @at_home("_indifast.lifecycle.home")
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:
         """Ask for the definitions of everything, of one device, or of one of its vectors."""
-        await self._indifast.link.transmit(wire.get_properties(devicename, vectorname if devicename else None))
+        await self._indifast.hooks.transmit(wire.get_properties(devicename, vectorname if devicename else None))
 
+    @at_home("_indifast.lifecycle.home")
     async def send_newVector(
         self,
         devicename: str,

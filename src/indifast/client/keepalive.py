@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from indifast.client.alarm import Alarm
+from indifast.client.hooks import Hooks
 from indifast.client.lifecycle import Lifecycle
 from indifast.client.link import Link
 from indifast.client.model import Model
 from indifast.client.settings import Program, Settings
-from indifast.protocol import wire
 
 ASK_AGAIN = 5.0
 """Seconds between two getProperties while the server has no devices."""
@@ -18,11 +18,14 @@ ASK_AGAIN = 5.0
 class KeepAlive:
     """Watches an idle connection. Each alarm is set only while something can become due."""
 
-    def __init__(self, settings: Settings, program: Program, lifecycle: Lifecycle, link: Link, model: Model) -> None:
+    def __init__(
+        self, settings: Settings, program: Program, lifecycle: Lifecycle, link: Link, hooks: Hooks, model: Model
+    ) -> None:
         self._settings = settings
         self._program = program
         self._lifecycle = lifecycle
         self._link = link
+        self._hooks = hooks
         self._model = model
         self._alarm = Alarm(self._check)
         self._definitions_alarm = Alarm(self._check_definitions)
@@ -45,7 +48,7 @@ class KeepAlive:
 
     async def ask_definitions(self) -> None:
         """Ask for the server's devices, and keep asking while there are none."""
-        self._link.send_now(wire.get_properties())
+        self._hooks.ask()
         self._definitions_alarm.set_for(time.monotonic() + ASK_AGAIN)
         await self._program.report("Asked the server for its devices")
 
@@ -72,7 +75,7 @@ class KeepAlive:
             connection.fail(f"no answer for {settings.respond_timeout:g} s")
             return
         if now >= link.last_traffic + settings.idle_timeout:
-            link.send_now(wire.get_properties())
+            self._hooks.ask()
         self.arm()
 
     def _check_definitions(self) -> None:

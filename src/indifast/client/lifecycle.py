@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
+from indifast.handover import Home
 from indifast.protocol.callbacks import call_all
 
 _Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -24,6 +25,8 @@ class Lifecycle:
         """Functions called on the event loop's thread when the client is told to stop."""
         self.on_end: list[Callable[[], None]] = []
         """Functions called when the run is over."""
+        self.home = Home()
+        """Where the client runs, for those who send from other threads."""
         self._running = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: asyncio.Event | None = None
@@ -60,6 +63,7 @@ class Lifecycle:
             self._end()
             return
         self._running = True
+        self.home.begin()
         serving = loop.create_task(session(), name="indifast client")
         working = loop.create_task(hardware(), name="indifast client hardware")
         stop = loop.create_task(self.stop_asked())
@@ -88,6 +92,7 @@ class Lifecycle:
 
     def _end(self) -> None:
         self.stopping = True
+        self.home.end()
         self.stopped.set()
         call_all(self.on_end, time.monotonic())
 

@@ -16,6 +16,7 @@ from indifast.client.blobrequests import BlobRequests
 from indifast.client.commandsender import CommandSender
 from indifast.client.exposing import Exposing
 from indifast.client.frames import FrameStream
+from indifast.client.hooks import Hooks
 from indifast.client.keepalive import KeepAlive
 from indifast.client.lifecycle import Lifecycle
 from indifast.client.link import Link
@@ -69,16 +70,17 @@ class Parts:
         self.trace = Trace(logger)
         self.lifecycle = lifecycle = Lifecycle()
         self.link = link = Link(lifecycle, self.counts, self.trace)
+        self.hooks = hooks = Hooks(program, lifecycle, link)
         self.watchers = watchers = Watchers(link.wake)
         lifecycle.on_end.append(lambda: watchers.notify(None))
         self.notifier = notifier = Notifier(program, settings, watchers, self._note, link.wake)
         self.problems = Problems(given, self.counts, notifier.complain_soon)
         self.timeouts = Timeouts(settings, lifecycle, notifier, self.counts)
         self.choices = BlobChoices(given)
-        sender = CommandSender(link, self.timeouts, notifier)
+        sender = CommandSender(lifecycle, link, hooks, self.timeouts, notifier)
         self.model = model = Model(given, program, sender, self.choices, self.problems, self.counts)
-        self.keepalive = KeepAlive(settings, program, lifecycle, link, model)
-        self.blob_requests = BlobRequests(settings, lifecycle, link, model, self.choices)
+        self.keepalive = KeepAlive(settings, program, lifecycle, link, hooks, model)
+        self.blob_requests = BlobRequests(settings, lifecycle, link, hooks, model, self.choices)
         self.receiver = Receiver(
             given, program, lifecycle, link, model, notifier, watchers, self.problems, self.keepalive,
             self.blob_requests, self.counts, self.trace,

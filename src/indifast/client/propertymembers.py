@@ -167,11 +167,28 @@ class TextMember(Member):
     _snap_class = SnapMember
 
     def __init__(self, name: str, label: str | None = None, membervalue: str = "") -> None:
-        super().__init__(name, label, membervalue)
+        super().__init__(name, label, _string(name, membervalue))
+
+    @property
+    def membervalue(self) -> str:
+        """The text; assigning anything else raises ParseException."""
+        value: str = self._membervalue
+        return value
+
+    @membervalue.setter
+    def membervalue(self, value: str) -> None:
+        self._membervalue = _string(self._name, value)
+        self._touch()
 
     def onetext(self, newvalue: str) -> ElementTree.Element:
         """Return the `oneText` element that asks for `newvalue`."""
         return _one("oneText", self.name, newvalue)
+
+
+def _string(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ParseException(f"{name}: the text must be a str, not {type(value).__name__}")
+    return value
 
 
 class ParentNumberMember(Member):

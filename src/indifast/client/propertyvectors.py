@@ -19,7 +19,9 @@ from indifast.client.propertymembers import (
     TextMember,
 )
 from indifast.client.snapvectors import Numbers, SnapNumberVector, SnapVector, Vector, VectorRecord
+from indifast.handover import at_home
 from indifast.protocol.rules import not_one_of
+from indifast.protocol.vocabulary import PERMISSIONS, RULES
 
 if TYPE_CHECKING:
     from indifast.client.events import (
@@ -101,6 +103,26 @@ class PropertyVector(Vector):
     @state.setter
     def state(self, value: str) -> None:
         self._state = self.checkvalue(value, STATES)
+        self._touch()
+
+    @property
+    def perm(self) -> str | None:
+        """ro, wo or rw; assigning anything else raises ParseException."""
+        return self._perm
+
+    @perm.setter
+    def perm(self, value: str) -> None:
+        self._perm = self.checkvalue(value, PERMISSIONS)
+        self._touch()
+
+    @property
+    def rule(self) -> str | None:
+        """OneOfMany, AtMostOne or AnyOfMany; None but for switches. Assigning another word raises ParseException."""
+        return self._rule
+
+    @rule.setter
+    def rule(self, value: str) -> None:
+        self._rule = self.checkvalue(value, RULES)
         self._touch()
 
     def checkvalue(self, value: Any, allowed: Any) -> Any:
@@ -233,6 +255,7 @@ class SwitchVector(PropertyVector):
     async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
         await self.send_newSwitchVector(timestamp, members)
 
+    @at_home("_sender.home")
     async def send_newSwitchVector(
         self, timestamp: datetime | None = None, members: Mapping[str, str] | None = None
     ) -> None:
@@ -245,7 +268,7 @@ class SwitchVector(PropertyVector):
             members: On or Off by member name.
         """
         if self._ready_to_send():
-            await self._command(timestamp, commands.switches(self, members or {}))
+            await self._command(timestamp, commands.switches(self, commands.given(members)))
 
 
 class LightVector(PropertyVector):
@@ -277,6 +300,7 @@ class TextVector(PropertyVector):
     async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
         await self.send_newTextVector(timestamp, members, complete=complete)
 
+    @at_home("_sender.home")
     async def send_newTextVector(
         self, timestamp: datetime | None = None, members: Mapping[str, str] | None = None, *, complete: bool = True
     ) -> None:
@@ -291,7 +315,7 @@ class TextVector(PropertyVector):
             TypeError: A value is not a str.
         """
         if self._ready_to_send():
-            await self._command(timestamp, commands.texts(self, members or {}, complete))
+            await self._command(timestamp, commands.texts(self, commands.given(members), complete))
 
 
 class NumberVector(Numbers, PropertyVector):
@@ -317,6 +341,7 @@ class NumberVector(Numbers, PropertyVector):
     async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
         await self.send_newNumberVector(timestamp, members, complete=complete)
 
+    @at_home("_sender.home")
     async def send_newNumberVector(
         self, timestamp: datetime | None = None, members: Mapping[str, Any] | None = None, *, complete: bool = True
     ) -> None:
@@ -328,7 +353,7 @@ class NumberVector(Numbers, PropertyVector):
             complete: Send the other numbers along, with their current values, unless the vector is write-only.
         """
         if self._ready_to_send():
-            await self._command(timestamp, commands.numbers(self, members or {}, complete))
+            await self._command(timestamp, commands.numbers(self, commands.given(members), complete))
 
 
 class BLOBVector(PropertyVector):
@@ -366,6 +391,7 @@ class BLOBVector(PropertyVector):
     async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
         await self.send_newBLOBVector(timestamp, members)
 
+    @at_home("_sender.home")
     async def send_newBLOBVector(
         self, timestamp: datetime | None = None, members: Mapping[str, Any] | None = None
     ) -> None:
@@ -385,7 +411,7 @@ class BLOBVector(PropertyVector):
         stamp = commands.stamp_text(timestamp, self.name)
         if stamp is None:
             return
-        message = await commands.new_blobs(self, stamp, members or {}, raw=self._sender.raw)
+        message = await commands.new_blobs(self, stamp, commands.given(members), raw=self._sender.raw)
         if self._ready_to_send():
             self._sending()
             await self._sender.transmit(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from indifast.handover import Home
 from indifast.protocol.message import Routable
 
 
@@ -26,6 +27,9 @@ class Expected:
 
 class Sender(Protocol):
     """Sends the messages of vectors to the server, and their events to the program."""
+
+    home: Home
+    """Where the client runs."""
 
     @property
     def can_send(self) -> bool:

@@ -12,6 +12,7 @@ from indifast.client.observed import observed
 from indifast.client.propertymembers import STATES, snapped
 from indifast.protocol.escape import one_line
 from indifast.protocol.jsonform import finite
+from indifast.protocol.vocabulary import PERMISSIONS, RULES
 
 _MANY = 12
 
@@ -70,6 +71,12 @@ class Vector(UserDict[str, Any]):
         """OneOfMany, AtMostOne or AnyOfMany for switches, otherwise None."""
         return self._rule
 
+    @rule.setter
+    def rule(self, value: str) -> None:
+        if value not in RULES:
+            raise ValueError(f"{value!r} is not a rule")
+        self._rule = value
+
     @property
     def perm(self) -> str | None:
         """ro, wo or rw."""
@@ -77,8 +84,9 @@ class Vector(UserDict[str, Any]):
 
     @perm.setter
     def perm(self, value: str) -> None:
+        if value not in PERMISSIONS:
+            raise ValueError(f"{value!r} is not a permission")
         self._perm = value
-        self._touch()
 
     _snap_class: type[SnapVector]
     _state: str

@@ -14,6 +14,8 @@ from indifast.protocol import wire
 from indifast.protocol.message import FORMS, Form
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element as TreeElement
+
     from indifast.driver.port import Port
     from indifast.routing.link import Link
     from indifast.transport.blobs import BlobContent, BlobMessage
@@ -32,7 +34,19 @@ class BLOBSender:
     def __init__(self, where: Callable[[], str]) -> None:
         """Use `where` to name the vector in log messages."""
         self._where = where
+        self._clear()
+
+    def _clear(self) -> None:
         self._turn = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy of the vector needs: another copy of this takes turns of its own."""
+        return {"_where": self._where}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._clear()
 
     async def send(
         self,
@@ -48,6 +62,12 @@ class BLOBSender:
         device, name = attributes["device"], attributes["name"]
         assert device is not None
         assert name is not None
+        if port.sending_link() is None:  # without a run, this may be any event loop, so take no turn
+            await asyncio.sleep(0)
+            return
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # another run; a lock belongs to one event loop
+            self._turn, self._loop = asyncio.Lock(), loop
         async with self._turn:
             link = port.sending_link()
             if link is None or not any(link.demand(device, name)):
@@ -69,6 +89,31 @@ class BLOBSender:
             finally:
                 message.release()
             await link.paced(device, name)
+
+    async def tree(
+        self,
+        attributes: Mapping[str, str | None],
+        contents: Sequence[tuple[BLOBMember, Any]],
+        compress: bool | None,
+    ) -> TreeElement:
+        """Return a setBLOBVector as an element, for programs that override what makes or sends it."""
+        from xml.etree.ElementTree import Element as TreeElement
+
+        from indifast._base64 import encode
+
+        root = TreeElement("setBLOBVector", {name: value for name, value in attributes.items() if value is not None})
+        for member, value in contents:
+            content = await self._load(member, value, compress)
+            if content is None:
+                continue
+            if member.overrides:
+                root.append(member.oneblob(bytes(content.data)))
+                continue
+            named = {"name": member.name, "size": str(content.size), "format": content.format or ""}
+            element = TreeElement("oneBLOB", named)
+            element.text = encode(content.data).decode("ascii")
+            root.append(element)
+        return root
 
     async def _load(self, member: BLOBMember, value: Any, compress: bool | None) -> BlobContent | None:
         """Return the content to send for a member; None if it can't be read."""

@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from indifast.handover import at_home
 from indifast.protocol import wire
 from indifast.protocol.numbers import getfloat
 from indifast.protocol.timestamps import timestamp_text
@@ -92,6 +93,7 @@ class Device(UserDict[str, Any]):
         else:
             self.driver._indifast_port.add(coro, what)
 
+    @at_home("driver._indifast_port.home")
     async def send_device_message(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Send a message about this device, for the users of clients.
 
@@ -103,6 +105,7 @@ class Device(UserDict[str, Any]):
         if stamp is not None and self.enable:
             await port_of(self).transmit(wire.message(message or None, stamp, self.devicename))
 
+    @at_home("driver._indifast_port.home")
     async def send_delProperty(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Tell clients that the device is gone, and disable it.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from indifast.driver.device import Device, attach, check_coroutine, sendable_stamp
 from indifast.driver.runtime import Runtime
+from indifast.handover import at_home
 from indifast.protocol import wire
 from indifast.protocol.compress import AUTO
 from indifast.protocol.drivernames import PORT
@@ -248,14 +249,18 @@ class IPyDriver(UserDict[str, Device]):
 
     # -- Sending
 
+    @at_home("_indifast_port.home")
     async def send(self, xmldata: TreeElement) -> None:
         """Send an element of `xml.etree.ElementTree` as it is; BLOBs in it go to the clients that want them.
+
+        If a program overrides this method, all that the driver, its devices and its vectors send goes through it.
 
         Raises:
             ValueError: The element is not an INDI message, or the content of a BLOB is not base64.
         """
-        await self._indifast_runtime.transmit(_message(wire.tree(xmldata).encode()))
+        await self._indifast_runtime.transmit_as_is(_message(wire.tree(xmldata).encode()))
 
+    @at_home("_indifast_port.home")
     async def send_message(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Send a message that belongs to no device, for the users of clients.
 
@@ -267,6 +272,7 @@ class IPyDriver(UserDict[str, Device]):
         if stamp is not None:
             await self._indifast_runtime.transmit(wire.message(message or None, stamp))
 
+    @at_home("_indifast_port.home")
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:
         """Ask other drivers for their definitions, and snoop on them from now on.
 

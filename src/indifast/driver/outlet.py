@@ -4,32 +4,46 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+from indifast.handover import library_method, overridden
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element as TreeElement
+
     from indifast.protocol.message import Routable
     from indifast.routing.link import Link
 
 logger = logging.getLogger("indifast.driver.ipydriver")
 
 
-class Verbose(Protocol):
-    """What the outlet needs of a driver: whether to log messages."""
+class Sending(Protocol):
+    """What the outlet needs of a driver: whether to log messages, and its `send`, which programs may override."""
 
     debug_enable: bool
+
+    async def send(self, xmldata: TreeElement) -> None:
+        """Send an element of `xml.etree.ElementTree`."""
+        ...
 
 
 class Outlet:
     """Sends messages on the link of a driver.
 
-    Messages sent while there is no link, or after the driver was told to stop, are counted and dropped.
+    Messages sent while there is no link, or after the driver was told to stop, are counted and dropped. If the program
+    overrides `send` of the driver, messages go there instead, and come back as elements from the `send` of `IPyDriver`.
     """
 
-    def __init__(self, verbose: Verbose, counters: Counter[str]) -> None:
+    def __init__(self, driver: Sending, counters: Counter[str]) -> None:
         self.link: Link | None = None
         self.stopping = False
         """Whether the driver has been told to stop."""
-        self._verbose = verbose
+        self.start: Callable[[Coroutine[Any, Any, None], str], None] | None = None
+        """Runs a coroutine with the driver."""
+        self._driver = driver
+        self._attributes = driver.__dict__
+        self._library_send = library_method(type(driver), "send")
         self._counters = counters
 
     def sending_link(self) -> Link | None:
@@ -40,17 +54,46 @@ class Outlet:
             return None
         return link
 
+    def filtered(self) -> bool:
+        """Return whether the program has a `send` of its own. See `Port`."""
+        return "send" in self._attributes or type(self._driver).send is not self._library_send
+
     def send(self, message: Routable) -> None:
         """Send a message. See `Port`."""
+        if self.filtered():
+            assert self.start is not None
+            self.start(self._filter(message), "send")
+        else:
+            self.send_as_is(message)
+
+    def _filter(self, message: Routable) -> Coroutine[Any, Any, None]:
+        from xml.etree.ElementTree import fromstring
+
+        from indifast.protocol.message import INLINE
+
+        send: Callable[[TreeElement], Awaitable[None]] = overridden(self._driver, "send") or self._driver.send
+        return _awaited(send(fromstring(b"".join(message.parts(INLINE) or ()))))
+
+    def send_as_is(self, message: Routable) -> None:
+        """Send a message on the link, whatever the program overrides."""
         link = self.sending_link()
         if link is not None:
             link.send(message)
-            if self._verbose.debug_enable and logger.isEnabledFor(logging.DEBUG):
+            if self._driver.debug_enable and logger.isEnabledFor(logging.DEBUG):
                 _log_sent(message)
 
     async def transmit(self, message: Routable) -> None:
         """Send a message, and wait while the peer is far behind. See `Port`."""
-        self.send(message)
+        if self.filtered():
+            await self._filter(message)
+            return
+        self.send_as_is(message)
+        if self.link is not None:
+            await self.link.not_full()
+
+    async def transmit_as_is(self, message: Routable) -> None:
+        """Send a message on the link, whatever the program overrides, and wait while the peer is far behind."""
+        self.send_as_is(message)
         if self.link is not None:
             await self.link.not_full()
 
@@ -63,6 +106,10 @@ class Outlet:
             return any(link.demand(device, name))
         except RuntimeError:  # the event loop's thread changed the data while this thread read it
             return True
+
+
+async def _awaited(sending: Awaitable[None]) -> None:
+    await sending
 
 
 def _log_sent(message: Routable) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from indifast.handover import Home
     from indifast.protocol.message import Routable
     from indifast.routing.link import Link
 
@@ -13,12 +14,21 @@ if TYPE_CHECKING:
 class Port(Protocol):
     """Port for the event loop's thread: sends messages, and runs coroutines with the driver."""
 
+    @property
+    def home(self) -> Home:
+        """Where the driver runs."""
+        ...
+
     def send(self, message: Routable) -> None:
         """Send one message. It is dropped and counted if the driver does not run or has been stopped."""
         ...
 
     async def transmit(self, message: Routable) -> None:
         """Send one message, and wait while the peer is far behind."""
+        ...
+
+    def filtered(self) -> bool:
+        """Return whether messages go through a `send` that the program has put in the place of the driver's."""
         ...
 
     def sending_link(self) -> Link | None:

@@ -35,6 +35,17 @@ class PropertyMember:
     """
 
     kind: ClassVar[str]
+    overrides: ClassVar[bool] = False
+    """Whether a program has overridden methods of this class that make elements, which are then called for messages."""
+    _makers: ClassVar[tuple[str, ...]] = ()  # the names of these methods
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        library = next(base for base in cls.__mro__ if base.__module__ == __name__)
+        if any(getattr(cls, name) is not getattr(library, name) for name in library.__dict__.get("_makers", ())):
+            cls.overrides = True
+            for name, made in (("_key", _made_key), ("_definition", _made_definition), ("_one", _made_one)):
+                setattr(cls, name, made)
 
     def __init__(self, name: str, label: str | None = None, membervalue: object = None) -> None:
         if not name.isascii():
@@ -81,6 +92,24 @@ class PropertyMember:
         return wire.one(self.kind, self.name, self._membervalue)
 
 
+def _made_key(member: PropertyMember) -> tuple[Hashable, ...]:
+    return (_made_definition(member),)
+
+
+def _made_definition(member: PropertyMember) -> str:
+    return _text(getattr(member, member._makers[0])())
+
+
+def _made_one(member: PropertyMember) -> str:
+    return _text(getattr(member, member._makers[1])())
+
+
+def _text(element: TreeElement) -> str:
+    from xml.etree.ElementTree import tostring
+
+    return tostring(element, encoding="unicode")
+
+
 def _tree(xml: str) -> TreeElement:
     from xml.etree.ElementTree import fromstring
 
@@ -91,6 +120,7 @@ class SwitchMember(PropertyMember):
     """Switch: `On` or `Off`. The initial value is not checked."""
 
     kind = "Switch"
+    _makers = ("defswitch", "oneswitch")
 
     def __init__(self, name: str, label: str | None = None, membervalue: str = "Off") -> None:
         super().__init__(name, label, membervalue)
@@ -100,17 +130,18 @@ class SwitchMember(PropertyMember):
 
     def defswitch(self) -> TreeElement:
         """Return the defSwitch element."""
-        return _tree(self._definition())
+        return _tree(PropertyMember._definition(self))
 
     def oneswitch(self) -> TreeElement:
         """Return the oneSwitch element."""
-        return _tree(self._one())
+        return _tree(PropertyMember._one(self))
 
 
 class LightMember(PropertyMember):
     """Light: `Idle`, `Ok`, `Busy` or `Alert`. The initial value is not checked."""
 
     kind = "Light"
+    _makers = ("deflight", "onelight")
 
     def __init__(self, name: str, label: str | None = None, membervalue: str = "Idle") -> None:
         super().__init__(name, label, membervalue)
@@ -120,40 +151,42 @@ class LightMember(PropertyMember):
 
     def deflight(self) -> TreeElement:
         """Return the defLight element."""
-        return _tree(self._definition())
+        return _tree(PropertyMember._definition(self))
 
     def onelight(self) -> TreeElement:
         """Return the oneLight element."""
-        return _tree(self._one())
+        return _tree(PropertyMember._one(self))
 
 
 class TextMember(PropertyMember):
     """Text. None stands for an empty text; sending a value of any other type raises TypeError."""
 
     kind = "Text"
+    _makers = ("deftext", "onetext", "membervalue")
 
     def __init__(self, name: str, label: str | None = None, membervalue: str | None = "") -> None:
         super().__init__(name, label, membervalue)
 
     def _definition(self) -> str:
-        self._check()
+        self._checked(self._membervalue)
         return super()._definition()
 
     def _one(self) -> str:
-        self._check()
+        self._checked(self._membervalue)
         return super()._one()
 
-    def _check(self) -> None:
-        if not (self._membervalue is None or isinstance(self._membervalue, str)):
-            raise TypeError(f"the text member {self.name} holds {self._membervalue!r}, which is not a string")
+    def _checked(self, value: object) -> str | None:
+        if not (value is None or isinstance(value, str)):
+            raise TypeError(f"the text member {self.name} holds {value!r}, which is not a string")
+        return value
 
     def deftext(self) -> TreeElement:
         """Return the defText element."""
-        return _tree(self._definition())
+        return _tree(wire.define("Text", self.name, self.label, self._checked(self.membervalue)))
 
     def onetext(self) -> TreeElement:
         """Return the oneText element."""
-        return _tree(self._one())
+        return _tree(wire.one("Text", self.name, self._checked(self.membervalue)))
 
 
 class NumberMember(PropertyMember):
@@ -165,6 +198,7 @@ class NumberMember(PropertyMember):
     """
 
     kind = "Number"
+    _makers = ("defnumber", "onenumber")
 
     def __init__(
         self,
@@ -225,11 +259,11 @@ class NumberMember(PropertyMember):
 
     def defnumber(self) -> TreeElement:
         """Return the defNumber element."""
-        return _tree(self._definition())
+        return _tree(NumberMember._definition(self))
 
     def onenumber(self) -> TreeElement:
         """Return the oneNumber element."""
-        return _tree(self._one())
+        return _tree(NumberMember._one(self))
 
 
 def _number_text(value: object) -> str:
@@ -252,6 +286,7 @@ class BLOBMember(PropertyMember):
     """
 
     kind = "BLOB"
+    _makers = ("defblob", "oneblob")
 
     def __init__(
         self,
@@ -303,7 +338,7 @@ class BLOBMember(PropertyMember):
 
     def defblob(self) -> TreeElement:
         """Return the defBLOB element."""
-        return _tree(self._definition())
+        return _tree(BLOBMember._definition(self))
 
     def oneblob(self, value: object = None) -> TreeElement:
         """Return the oneBLOB element with this value, or with the current one if `value` is None."""

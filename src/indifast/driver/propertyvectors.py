@@ -20,6 +20,7 @@ from indifast.driver.propertymembers import (
     TextMember,
 )
 from indifast.driver.threadsafe import FrameQueue
+from indifast.handover import at_home
 from indifast.protocol import wire
 from indifast.protocol.message import Wire
 from indifast.protocol.rules import not_one_of
@@ -34,6 +35,14 @@ logger = logging.getLogger(__name__)
 
 
 _T = TypeVar("_T")
+
+
+def timestamp_string(timestamp: datetime | None = None) -> str | None:
+    """Return a timestamp as it is sent, by default the current time; None if it is not a UTC time."""
+    try:
+        return timestamp_text(timestamp)
+    except (TypeError, ValueError):
+        return None
 
 
 class PropertyVector(UserDict[str, Any]):
@@ -190,6 +199,7 @@ class PropertyVector(UserDict[str, Any]):
 
     # -- Sending
 
+    @at_home("driver._indifast_port.home")
     async def send_defVector(
         self,
         message: str = "",
@@ -211,6 +221,7 @@ class PropertyVector(UserDict[str, Any]):
             self.changed = False
             await self._transmit(self._definition(stamp, text))
 
+    @at_home("driver._indifast_port.home")
     async def send_setVectorMembers(
         self,
         message: str = "",
@@ -226,6 +237,7 @@ class PropertyVector(UserDict[str, Any]):
             chosen = [member for name, member in self.data.items() if name in names]
             await self._send_set(chosen, stamp, self._take_message(message))
 
+    @at_home("driver._indifast_port.home")
     async def send_delProperty(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Tell clients that the property is gone, and disable it. See `send_defVector` for the arguments."""
         stamp = self._stamp(timestamp)
@@ -381,6 +393,7 @@ class PropertyVector(UserDict[str, Any]):
 class _SetVector(PropertyVector):
     """Base class of all vectors except BLOB vectors."""
 
+    @at_home("driver._indifast_port.home")
     async def send_setVector(
         self,
         message: str = "",
@@ -537,6 +550,7 @@ class BLOBVector(PropertyVector):
         elif member := self.data.get(membername):
             member.blobsize = blobsize
 
+    @at_home("driver._indifast_port.home")
     async def send_setVectorMembers(
         self,
         message: str = "",
@@ -596,7 +610,10 @@ class BLOBVector(PropertyVector):
             "timeout": self._sent_timeout(),
             "message": message or None,
         }
-        if contents:
+        if contents and (self._vectorport().filtered() or any(member.overrides for member, _ in contents)):
+            assert self.driver is not None
+            await self.driver.send(await self._sender.tree(attributes, contents, compress))
+        elif contents:
             await self._sender.send(self._vectorport(), attributes, contents, compress)
         else:
             await self._transmit(wire.vector("setBLOBVector", attributes, ""))

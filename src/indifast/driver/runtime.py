@@ -16,6 +16,8 @@ from indifast.driver.snooping import SnoopMonitor
 from indifast.driver.tasks import Tasks
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element as TreeElement
+
     from indifast.driver.streamlink import OwnLink, Refuse
     from indifast.routing.link import Link
 
@@ -33,6 +35,10 @@ class Program(UserCode, Protocol):
 
     def shutdown(self) -> None:
         """Stop the driver."""
+        ...
+
+    async def send(self, xmldata: TreeElement) -> None:
+        """Send an element of `xml.etree.ElementTree`."""
         ...
 
     async def hardware(self) -> None:
@@ -61,14 +67,17 @@ class Runtime:
         self.counters: Counter[str] = Counter()
         self._outlet = outlet = Outlet(driver, self.counters)
         self._refusals = refusals = Refusals(self.counters)
-        self._faults = faults = UserFaults(self.counters, outlet.send, lambda: self._ended.set())
+        self._faults = faults = UserFaults(self.counters, outlet.send_as_is, lambda: self._ended.set())
         self._tasks = tasks = Tasks(faults.report)
-        self._thread = thread = LoopThread()
+        outlet.start = tasks.start
+        self.home = self._thread = thread = LoopThread()
         self.snoops = snoops = SnoopMonitor(driver, outlet.send)
         self._dispatcher = Dispatcher(driver, tasks, refusals, faults, send=outlet.send, heard=snoops.heard)
         # The attributes of a `VectorPort`, except `run` and `count`
         self.send = outlet.send
         self.transmit = outlet.transmit
+        self.transmit_as_is = outlet.transmit_as_is
+        self.filtered = outlet.filtered
         self.sending_link = outlet.sending_link
         self.wanted = outlet.wanted
         self.add = tasks.add

@@ -29,10 +29,21 @@ class FrameQueue:
         """Use `send` to send an update, and `where` to name the vector in messages."""
         self._send = send
         self._where = where
+        self._clear()
+
+    def _clear(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[_Update] = deque()
         self._draining = False
         self._run: object = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy of the vector needs; updates that wait are not part of it."""
+        return {"_send": self._send, "_where": self._where}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._clear()
 
     def put(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import threading
 import time
@@ -11,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from ssl import SSLContext
-from typing import TYPE_CHECKING, ClassVar, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, cast
 
 from indifast.compression import check_choice
 from indifast.protocol import wire
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from indifast.driver.ipydriver import IPyDriver
     from indifast.protocol.limits import LimitOptions
     from indifast.routing.link import Link
+    from indifast.server.admission import ConnectionWriter
     from indifast.server.exdriver import ExDriver, ExDriverOptions
     from indifast.server.statistics import PeerStats, ServerStats
 
@@ -152,6 +154,7 @@ class IPyServer:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._local: dict[int, Peer] = {}
         self._clients: dict[Peer, Stream] = {}
+        self._admissions: dict[asyncio.Task[None], ConnectionWriter] = {}
         self._keepalive_timer: asyncio.TimerHandle | None = None
         self._sent_before: dict[Peer, int] = {}
         self._running: asyncio.Task[None] | None = None
@@ -502,7 +505,7 @@ class IPyServer:
                 logger.info("Local server: listening on local domain at: %s", address)
 
     async def _listen_tcp(self, port: int) -> Listener:
-        return await listen_tcp(self.host, port, self._accept, ssl=self.ssl)
+        return await listen_tcp(self.host, port, self._accept_tcp(), ssl=self.ssl)
 
     async def _listen_unix(self, path: str) -> Listener:
         return await listen_unix(path, self._accept)
@@ -549,6 +552,9 @@ class IPyServer:
         await _all([*(exdriver.stop() for exdriver in self.exdrivers), *self._tasks.values()])
         hub.flush()
         await _all([remote.end(self._grace) for remote in self.remotes])
+        for task, writer in list(self._admissions.items()):
+            if not writer.served:
+                task.cancel()
         hub.flush()
         streams = list(self._clients.values())
         for stream in streams:
@@ -556,18 +562,80 @@ class IPyServer:
         if streams:
             await asyncio.wait([asyncio.ensure_future(stream.wait_closed()) for stream in streams])
             await asyncio.sleep(0)  # the streams report their end from the loop
+        if admissions := set(self._admissions):
+            _, late = await asyncio.wait(admissions, timeout=self._grace)
+            for task in late:
+                task.cancel()
         self._sent_before.clear()
 
     # -- Clients
 
-    def _accept(self, stream: Stream) -> None:
+    async def handle_data(self, reader: Any, writer: Any) -> None:
+        """Serve a client on the TCP port until it leaves.
+
+        It is called only if a program overrides it, for instance to admit some addresses only: nothing is sent or read
+        before the override calls this method, and the connection is closed when the override returns.
+
+        Args:
+            reader: The reading side: an object with the method `read`.
+            writer: The writing side. `writer.get_extra_info("peername")` is the client's address; with `write`, `drain`
+                and `close`, a program can send something else and end the connection.
+        """
+        await writer.serve()
+
+    def _accept_tcp(self) -> Callable[[Stream], None]:
+        """Return the function that takes new connections to the TCP port."""
+        overridden = "handle_data" in self.__dict__ or type(self).handle_data is not IPyServer.handle_data
+        return self._admit if overridden else self._accept
+
+    def _admit(self, stream: Stream) -> None:
+        """Ask the program's `handle_data` about a client that has connected, unless there are too many."""
+        from indifast.server.admission import ConnectionWriter
+
+        assert self._hub is not None
+        asking = sum(not writer.served for writer in self._admissions.values())
+        if self._full(asking):
+            self._accept(stream, asking)
+            return
+        writer = ConnectionWriter(stream, self._serve_until_lost)
+        task = self._hub.loop.create_task(self._handle(writer), name=f"Client {stream.peername}")
+        self._admissions[task] = writer
+        task.add_done_callback(self._admissions.pop)
+        task.add_done_callback(lambda _: writer.close())  # if it was cancelled before its first step
+
+    async def _handle(self, writer: ConnectionWriter) -> None:
+        from indifast.server.admission import ConnectionReader
+
+        try:
+            handling: object = self.handle_data(ConnectionReader(writer), writer)
+            if inspect.isawaitable(handling):
+                await handling
+        except Exception:
+            logger.exception("Client %s: handle_data has failed; the connection is closed", writer.stream.peername)
+        finally:
+            writer.close()
+
+    async def _serve_until_lost(self, stream: Stream) -> None:
+        if self._hub is None:
+            stream.abort()
+            return
+        self._accept(stream)
+        await stream.wait_closed()
+        await asyncio.sleep(0)  # the stream reports its end from the loop
+
+    def _full(self, asking: int = 0) -> bool:
+        """Return whether no further client can be served, if so many are waiting to be admitted."""
+        clients = len(self._clients) + asking
+        return self._stop or (self.maxconnections is not None and clients >= self.maxconnections)
+
+    def _accept(self, stream: Stream, asking: int = 0) -> None:
         """Serve a client that has connected, or close the connection if there are too many."""
         assert self._hub is not None
         hub = self._hub
-        if self._stop or (self.maxconnections is not None and len(self._clients) >= self.maxconnections):
+        if self._full(asking):
             self.surplus += 1
             text = "connection from %s closed: there are already %d clients"
-            hub.complain(logging.INFO, text, stream.peername, len(self._clients))
+            hub.complain(logging.INFO, text, stream.peername, len(self._clients) + asking)
             stream.abort()
             return
         outbox = hub.new_outbox(attached=stream.local)

@@ -463,6 +463,11 @@ class Stream:
         """True if the stream is closing or closed."""
         return self._life is not OPEN
 
+    @property
+    def connected(self) -> bool:
+        """True until the stream is closing or closed."""
+        return self._life is OPEN
+
     # -- For streams in need of memory
 
     @property
