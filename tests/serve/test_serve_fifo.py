@@ -53,6 +53,15 @@ def test_the_second_start_of_a_driver_is_warned_of(tmp_path, fifo, toy):
         until(lambda: len(server.children()) == 4)
 
 
+def test_a_driver_is_stopped_once(tmp_path, fifo, toy):
+    with running(tmp_path, "-v", "-p", "0", "-f", fifo, toy) as server:
+        server.port()
+        until(server.children)
+        send(fifo, f"stop {toy}\nstop {toy}")
+        server.wait_for(f"FIFO: 'stop {toy}' ignored: no such driver is running\n")
+        until(lambda: not server.children())
+
+
 def test_a_module_is_no_program(tmp_path, fifo):
     with running(tmp_path, "-v", "-p", "0", "-f", fifo) as server:
         server.port()
