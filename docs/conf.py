@@ -34,6 +34,8 @@ suppress_warnings = [
     "misc.highlighting_failure"
 ]  # a fragment with ... in place of its arguments is not worth a warning
 
+smartquotes_action = "qe"  # not dashes: "--connect" is an option, also in the text of a page
+
 # -- The API, from the docstrings
 
 default_role = "code_or_reference"

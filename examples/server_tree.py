@@ -30,8 +30,11 @@ from indifast import IPyServer
 
 def context(purpose: ssl.Purpose, folder: Path, name: str) -> ssl.SSLContext:
     """Return a context in which both sides must have a certificate of our authority."""
-    found = ssl.create_default_context(purpose, cafile=str(folder / "ca.pem"))
-    found.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+    authority, certificate, key = (folder / each for each in ("ca.pem", f"{name}.pem", f"{name}.key"))
+    for file in (authority, certificate, key):
+        file.open("rb").close()  # the ssl module does not say which file is missing
+    found = ssl.create_default_context(purpose, cafile=authority)
+    found.load_cert_chain(certificate, key)
     found.verify_mode = ssl.CERT_REQUIRED
     return found
 

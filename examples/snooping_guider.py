@@ -8,7 +8,7 @@ A driver cannot command the driver of a camera, only watch it: a client takes th
 another server (`--camera-at telescope.local:7624`), and does not know that it is watched. The guider gets its frames
 because it runs in the server's process; a driver that runs as a program sends an `enableBLOB` to ask for them.
 
-Reading FITS needs astropy: pip install '.[fits]'
+Reading compressed FITS (.fits.fz) needs astropy: pip install '.[fits]'
 """
 
 from __future__ import annotations

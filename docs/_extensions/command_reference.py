@@ -69,9 +69,12 @@ class CommandDirective(SphinxDirective):
                 yield nodes.paragraph("", "", *self.text(block))
 
     def text(self, words: str) -> list[nodes.Node]:
-        """Return text in which `backticks` are code."""
+        """Return text in which `backticks` are code. Its quotes stay as they are, so that readers can copy them."""
         parts = re.split(r"`([^`]+)`", " ".join(words.split()))
-        return [nodes.literal("", part) if odd % 2 else nodes.Text(part) for odd, part in enumerate(parts) if part]
+        found = [nodes.literal("", part) if odd % 2 else nodes.Text(part) for odd, part in enumerate(parts) if part]
+        for node in found:
+            node.support_smartquotes = False
+        return found
 
     def table(self, rows: list[tuple[str, str]]) -> nodes.table:
         """Return a table of two columns: code, and text."""

@@ -81,4 +81,4 @@ def test_without_certificates(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("server_tree: ")
+    assert line == "server_tree: [Errno 2] No such file or directory: 'ca.pem'"

@@ -28,10 +28,13 @@ TELESCOPE = "Telescope Simulator"
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["-q", "indi_a"], ["-p"], ["-vvp"]])
 @pytest.mark.parametrize("name", [None, "indiserver"])
-def test_wrong_arguments_end_it_with_status_2_and_the_usage(tmp_path, arguments, name):
+def test_wrong_arguments_end_it_with_status_2_and_a_sentence(tmp_path, arguments, name):
+    """It comes last: the usage of over 40 lines would push it out of sight."""
     server = Server(tmp_path, *arguments, name=name)
     assert server.ended() == 2
-    assert "Usage:" in server.log
+    assert server.log.splitlines()[-1].startswith(f"{name or 'indifast serve'}: ")
+    assert server.log.endswith(" (--help lists the options)\n")
+    assert "Usage:" not in server.log
     assert "Traceback" not in server.log
 
 

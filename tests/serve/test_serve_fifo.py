@@ -37,6 +37,40 @@ def test_start_and_stop(tmp_path, fifo, toy):
         client.close()
 
 
+def test_the_second_start_of_a_driver_is_warned_of(tmp_path, fifo, toy):
+    warning = (
+        f"FIFO: {toy} runs already, and is started once more: to tell the two apart, name the second one: start {toy}"
+    )
+    with running(tmp_path, "-v", "-p", "0", "-f", fifo) as server:
+        server.port()
+        send(fifo, f'start {toy}\nstart {toy} -n "Second One"\nstop {toy}\nstart {toy}')
+        until(lambda: server.log.count("FIFO: start ") == 3)
+        assert "runs already" not in server.log
+        send(fifo, f"start {toy}")
+        server.wait_for(f'{warning} -n "NAME"\n')
+        send(fifo, f'start {toy} -n "Second One"')
+        until(lambda: server.log.count("runs already") == 2)
+        until(lambda: len(server.children()) == 4)
+
+
+def test_a_driver_is_stopped_once(tmp_path, fifo, toy):
+    with running(tmp_path, "-v", "-p", "0", "-f", fifo, toy) as server:
+        server.port()
+        until(server.children)
+        send(fifo, f"stop {toy}\nstop {toy}")
+        server.wait_for(f"FIFO: 'stop {toy}' ignored: no such driver is running\n")
+        until(lambda: not server.children())
+
+
+def test_a_module_is_no_program(tmp_path, fifo):
+    with running(tmp_path, "-v", "-p", "0", "-f", fifo) as server:
+        server.port()
+        send(fifo, "start thermometer:make")
+        why = "a FIFO starts programs only: name thermometer:make when you start the server"
+        server.wait_for(f"Driver thermometer:make: {why}\n")
+        server.wait_for("Driver thermometer:make: Terminated after #0 restarts.\n")  # for KStars
+
+
 def test_prefix_and_environment(tmp_path, fifo):
     (tmp_path / "bin").mkdir()
     python_program(

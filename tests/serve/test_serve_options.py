@@ -194,6 +194,19 @@ def test_wrong_arguments_are_usage_errors(words):
         parse_arguments(words)
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["-p", "80000"], "-p requires a number from 0 to 65535, not 80000"),
+        (["--senders", "65"], "--senders requires a number from 0 to 64, not 65"),
+        (["-r", "3000000000"], "-r requires a number of at most 2147483648, not 3000000000"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_with_the_range(words, sentence):
+    with pytest.raises(UsageError, match=f"^{sentence}$"):
+        parse_arguments([*words, "indi_a"])
+
+
 @pytest.mark.parametrize("name", LONG_VALUES)
 def test_an_empty_value_is_none(name):
     """A script gives one with "--host=$HOST" if HOST is not set. It must not mean all interfaces."""

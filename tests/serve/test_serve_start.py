@@ -178,6 +178,26 @@ def test_a_driver_that_cannot_be_made_is_named_in_the_end(tmp_path, code, senten
     assert traceback is None or traceback in "".join(before)
 
 
+MEANT = [
+    (
+        ["made.py"],
+        "Driver made.py: program 'made.py' not found: write ./made.py for the file in the current folder, or "
+        "made:FUNCTION if a function in it makes the driver\n",
+    ),
+    (["made.py:make"], "driver made.py:make: write made:make, without .py\n"),
+    (["--config", "made.toml"], "Driver made:make: this is not a program: write python = 'made:make'\n"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), MEANT)
+def test_what_was_meant_by_the_name_of_a_driver_is_said(tmp_path, words, sentence):
+    (tmp_path / "made.py").write_text("raise AssertionError('imported')\n")
+    (tmp_path / "made.toml").write_text("[[drivers]]\nprogram = 'made:make'\n")
+    log = refusal(tmp_path, "-p", "0", *words, cwd=tmp_path)
+    assert sentence in log
+    assert "AssertionError" not in log
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_end_it_before_it_is_ready(tmp_path, number):
     with slow(tmp_path) as held:

@@ -897,7 +897,9 @@ class Host:
         self.told.append(("ended",))
 
     def connection(self, *, forgiving: bool = False, peer: Peer | None = None) -> Connection:
-        stream: Any = SimpleNamespace(closed=False, abort=lambda: self.told.append(("aborted",)))
+        stream: Any = SimpleNamespace(
+            closed=False, abort=lambda: self.told.append(("aborted",)), close=lambda: self.told.append(("closed",))
+        )
         host: Any = self
         lost: Callable[[Exception | None], None] = lambda exc: self.told.append(("lost",))  # noqa: E731
         peer = peer or Peer(Kind.CLIENT, "Client 1", Outbox())
@@ -1046,9 +1048,10 @@ def test_a_peer_that_speaks_tls_is_told_apart(remote: bool) -> None:
         connection.peer = Peer(Kind.REMOTE, "Remote x", Outbox())
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
     connection.data_received(hello, 0, len(hello), [])
-    (complaint,), aborted = host.told
+    (complaint,), ended = host.told
     assert ("connect with TLS (tls = true)" if remote else "speaks TLS, which this port does not") in str(complaint)
-    assert aborted == ("aborted",)
+    assert ended == (("aborted",) if remote else ("closed",))
+    assert bool(connection.peer.outbox.messages) is not remote, "only a client is told"
 
 
 def test_the_end_of_a_connection_is_noticed_at_once() -> None:

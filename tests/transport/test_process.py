@@ -261,6 +261,44 @@ def test_a_missing_program_is_an_error_with_a_remedy(run, tmp_path):
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("line", "missing"),
+    [
+        ("#!/no/python3 -u", "/no/python3"),
+        ("#! \t/no/python3\t-u", "/no/python3"),
+        ("#!/bin/sh\r", "/bin/sh\\r"),
+        ("#!/bin/sh", None),
+        ("#!/usr/bin/env sh", None),
+    ],
+)
+def test_a_missing_interpreter_is_named(run, tmp_path, line, missing):
+    async def scenario():
+        async with no_fd_leak():
+            program = executable(tmp_path / "driver", f"{line}\nexit 0\n")
+            if missing is not None:
+                with pytest.raises(FileNotFoundError) as caught:
+                    spawn(str(program), on_stderr=print)
+                assert f"its first line names an interpreter that is not there: '{missing}'" in str(caught.value)
+                return
+            child = spawn(str(program), on_stderr=print)
+            await child.wait()
+            child.stream.abort()
+
+    run(scenario())
+
+
+def test_a_program_in_the_current_folder_needs_its_path(run, tmp_path, monkeypatch):
+    executable(tmp_path / "my_driver", "#!/bin/sh\n")
+    monkeypatch.chdir(tmp_path)
+
+    async def scenario():
+        async with no_fd_leak():
+            with pytest.raises(FileNotFoundError, match=r"not found: write \./my_driver for the file in the current"):
+                spawn("my_driver", on_stderr=print)
+
+    run(scenario())
+
+
 def test_a_broken_program_is_reported_with_a_line_or_an_error(run, tmp_path):
     broken = executable(tmp_path / "broken", "\x7fELF nonsense")
 

@@ -60,6 +60,16 @@ def status(site: Site) -> Any:
     return get(site, "/api/server/status")
 
 
+def test_a_path_without_an_answer_is_told_where_there_is_one(managed: Site) -> None:
+    answer = managed.ask("GET", "/api/nonsense")
+    assert answer.status == 404
+    text = json.loads(answer.body)["error"]["message"]
+    assert (
+        text == "there is nothing here; this port answers requests of INDI Web Manager only, such as /api/server/status"
+    )
+    assert managed.ask("GET", "/api/server/status").status == 200
+
+
 def test_drivers_are_started_and_stopped(managed: Site) -> None:
     off, on = ({"status": "False", "active_profile": ""}, {"status": "True", "active_profile": "indifast"})
     assert status(managed) == [off]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from indifast.protocol import wire
 from indifast.protocol.compress import OFF
 from indifast.protocol.escape import for_log
 from indifast.protocol.message import RAW, Buffer, Routable
@@ -32,6 +33,7 @@ _LONG_READ = 1 << 30
 _ANY = 1 << 62  # more than any number of bytes
 _MOMENT = 0.001  # seconds: shorter waits would only follow each other without end
 _EXCERPT = 80
+_NO_TLS = "This port does not speak TLS: connect without TLS"
 
 
 class ConnectionHost(Protocol):
@@ -147,10 +149,7 @@ class Connection:
         if self._first:
             self._first = False
             if not fds and is_tls(memoryview(data)[start:end]):
-                remote = self.peer.kind is Kind.REMOTE
-                self.end(
-                    "speaks TLS: connect with TLS (tls = true)" if remote else "speaks TLS, which this port does not"
-                )
+                self._end_tls()
                 return
         reader = self.reader
         messages = reader.read(data, start, end, fds)
@@ -185,6 +184,19 @@ class Connection:
         """Close the connection because of a fault of the peer. `why` completes a sentence that begins with its name."""
         self._complain("%s %s: disconnected", self.peer.label, why)
         self.stream.abort()
+
+    def _end_tls(self) -> None:
+        """Close the connection because the peer speaks TLS.
+
+        A client is answered with something that is not TLS: its library then says so, and does not guess why the
+        connection was closed.
+        """
+        if self.peer.kind is Kind.REMOTE:
+            self.end("speaks TLS: connect with TLS (tls = true)")
+            return
+        self._complain("%s %s: disconnected", self.peer.label, "speaks TLS, which this port does not")
+        self.peer.inlet.append(wire.message(_NO_TLS, None), time.monotonic())
+        self.stream.close()
 
     def overflow(self) -> None:
         """Close the connection because the peer is too far behind."""

@@ -311,12 +311,28 @@ def _find(program: str, env: Mapping[str, str] | None = None) -> str | None:
 
 
 def _must_exist(program: str, env: Mapping[str, str] | None) -> None:
-    if _find(program, env) is not None:
+    if (path := _find(program, env)) is not None:
+        if (interpreter := _interpreter(path)) and not os.path.exists(interpreter):
+            why = f"its first line names an interpreter that is not there: {os.fsdecode(interpreter)!r}"
+            raise FileNotFoundError(errno.ENOENT, f"{program} can't be executed: {why}")
         return
     if os.sep in program and os.path.exists(program):
         raise PermissionError(errno.EACCES, f"{program} can't be executed: make it executable, or name another program")
-    remedy = "install it, correct the name or PATH, or give a full path"
+    if os.sep not in program and os.path.isfile(program):
+        remedy = f"write ./{program} for the file in the current folder"
+    else:
+        remedy = "install it, correct the name or PATH, or give a full path"
     raise FileNotFoundError(errno.ENOENT, f"program {program!r} not found: {remedy}")
+
+
+def _interpreter(path: str) -> bytes:
+    """Return the interpreter that the first line of a program names; empty if it names none, or can't be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            line = file.read(256).partition(b"\n")[0]  # the system reads no more either
+    except OSError:
+        return b""
+    return line[2:].strip(b" \t").partition(b" ")[0].partition(b"\t")[0] if line.startswith(b"#!") else b""
 
 
 def _socket_pair(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:

@@ -60,7 +60,8 @@ def application(
         WebSocketRoute(LIVE, Live(hub, frames, viewing).answer),
     ]
     own = OwnNames((*names, *filter(None, (access.public,))))
-    return Guard(Router(routes, redirect_slashes=False, default=_nothing), own, access, ends=(viewing.close,))
+    nothing = _nothing(f"{BASE}/openapi.json describes what there is")
+    return Guard(Router(routes, redirect_slashes=False, default=nothing), own, access, ends=(viewing.close,))
 
 
 def managing(hub: Hub, drivers: Drivers, access: Access, version: str, port: int) -> Guard:
@@ -74,7 +75,8 @@ def managing(hub: Hub, drivers: Drivers, access: Access, version: str, port: int
         port: The port of the server.
     """
     routes = Manager(hub, drivers, version, port).routes()
-    return Guard(Router(routes, redirect_slashes=False, default=_nothing), OwnNames(), access, local=True)
+    nothing = _nothing("this port answers requests of INDI Web Manager only, such as /api/server/status")
+    return Guard(Router(routes, redirect_slashes=False, default=nothing), OwnNames(), access, local=True)
 
 
 def _pages() -> list[Route]:
@@ -95,9 +97,14 @@ def _page(content: bytes, kind: str) -> ASGIApp:
     return answer  # type: ignore[return-value] # a function of a request, which Route takes, too
 
 
-async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    plain = jsonform.of_failure("unknown", f"there is nothing here; {BASE}/openapi.json describes what there is")
-    if scope["type"] == "websocket":
-        await WebSocket(scope, receive, send).send_denial_response(json_response(plain, 404))
-    else:
-        await json_response(plain, 404)(scope, receive, send)
+def _nothing(hint: str) -> ASGIApp:
+    """Return what answers requests for which there is no route."""
+    plain = jsonform.of_failure("unknown", f"there is nothing here; {hint}")
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocket(scope, receive, send).send_denial_response(json_response(plain, 404))
+        else:
+            await json_response(plain, 404)(scope, receive, send)
+
+    return answer

@@ -64,9 +64,9 @@ def _main(words: list[str], program: str, front: Front, *, stand_in: bool) -> in
 def _serve(
     words: list[str], program: str, front: Front, systemd: Systemd, stopped: list[int], *, stand_in: bool
 ) -> int:
-    usage = USAGE.format(program=program, host="all interfaces" if stand_in else "localhost")
     try:
         if "--help" in words:
+            usage = USAGE.format(program=program, host="all interfaces" if stand_in else "localhost")
             print(usage + EXAMPLES.format(program=program), end="")
             return 0
         if "--version" in words:
@@ -77,8 +77,7 @@ def _serve(
         logger.log(NOTICE, "startup: %s", " ".join([program, *words]))
         options = parse_arguments(words)
     except UsageError as exc:
-        print(f"{program}: {exc}", file=sys.stderr)
-        print(usage, end="", file=sys.stderr)
+        print(f"{program}: {exc} (--help lists the options)", file=sys.stderr)
         return 2
     except ConfigError as exc:
         return _fail(exc, systemd)

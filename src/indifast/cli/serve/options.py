@@ -36,7 +36,7 @@ Options, which may be bundled (-vvp PORT):
  -m m     : drop BLOBs for a client that is more than this many MB behind, default 128
  -d m     : replace streamed BLOBs for a client that is more than this many MB behind, default 5. 0 to disable
  -u path  : name of the local connection socket (abstract), default /tmp/indiserver
- -p p     : IP port, default 7624. 0 for any free port
+ -p p     : IP port, up to 65535, default 7624. 0 for any free port
  -r r     : maximum driver restarts in a row, default 10
  -f path  : path to a FIFO for dynamic startup and shutdown of drivers
  -v       : log key events, no traffic
@@ -94,13 +94,15 @@ LONG_VALUES = (
 LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "web-read-only", "help", "version")
 """Options without a value; "stats" may have one after "="."""
 
+PYTHON = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+"""Matches `module:callable`. It is compiled when first needed, not at every start."""
+
 _EMPTY = "{} requires a value, and was given an empty one"  # as "--host=$HOST" does where HOST is not set
 _NO_GROUP = (1 << 32) - 1  # to the system this number means "leave the group as it is"
-_PYTHON = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # compiled when first needed, not at every start
 
 
 class UsageError(Exception):
-    """The arguments are wrong: the usage goes to standard error, the exit status is 2."""
+    """The arguments are wrong: one sentence on standard error, the exit status is 2."""
 
 
 class ConfigError(Exception):
@@ -208,7 +210,7 @@ class Options:
         """Add a driver given as a word of the command line."""
         if not is_program(word):
             self.remotes.append(parse_remote(word))
-        elif re.fullmatch(_PYTHON, word):
+        elif re.fullmatch(PYTHON, word):
             self.python.append(word)
         else:
             self.programs.append(Program(word))
@@ -353,7 +355,7 @@ def _set(options: Options, name: str, value: str) -> None:
         case "senders":
             options.senders = _integer(f"-{name}", value, 0, MOST_SENDERS)
         case "pipes":
-            if not is_program(value) or re.fullmatch(_PYTHON, value):
+            if not is_program(value) or re.fullmatch(PYTHON, value):
                 raise UsageError(f"--pipes requires a program, not {value!r}")
             options.programs.append(Program(value, pipes=True))
         case "record-blobs":
@@ -381,7 +383,8 @@ def _integer(name: str, value: str, low: int | None = None, high: int = 1 << 31)
     except ValueError:
         raise UsageError(f"-{name} requires a number, not {value!r}") from None
     if number > high or (low is not None and number < low):
-        raise UsageError(f"-{name}: {value} is out of range")
+        wanted = f"of at most {high}" if low is None else f"from {low} to {high}"
+        raise UsageError(f"-{name} requires a number {wanted}, not {value}")
     return number
 
 
@@ -566,7 +569,7 @@ def _read_web(options: Options, path: str, table: Any) -> None:
 def _add_driver(options: Options, path: str, table: Any) -> None:
     if isinstance(table, dict) and "python" in table:
         name = _checked(f"configuration file {path}", "drivers.", table, {"python": str})["python"]
-        if not re.fullmatch(_PYTHON, name):
+        if not re.fullmatch(PYTHON, name):
             raise ConfigError(f"configuration file {path}: {name!r} is not module:callable")
         options.python.append(name)
         return

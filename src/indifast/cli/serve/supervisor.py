@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
@@ -13,7 +14,7 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING
 
 from indifast.cli.serve.log import good_bye, log_why, sentence
-from indifast.cli.serve.options import ConfigError, Options, Program, Remote, parse_remote
+from indifast.cli.serve.options import PYTHON, ConfigError, Options, Program, Remote, parse_remote
 from indifast.cli.serve.places import where
 from indifast.cli.serve.server import TappedServer
 from indifast.cli.signals import COUNTERS, STOPPING, handle_in, hold_back
@@ -256,13 +257,13 @@ class _Supervisor:
 
     # -- Drivers
 
-    def _start_program(self, program: Program) -> bool:
+    def _start_program(self, program: Program, *, by_fifo: bool = False) -> bool:
         try:
             self._add_program(program)
         except OSError as exc:
             from indifast.server.exdriver import log_end  # already loaded by `add_exdriver`
 
-            logger.error("Driver %s: %s", program.name, sentence(exc))
+            logger.error("Driver %s: %s", program.name, _why_not(exc, program.name, by_fifo=by_fifo))
             log_end(program.name, 0)
             return False
         return True
@@ -316,7 +317,8 @@ class _Supervisor:
             if exdriver.name != name:
                 continue
             if device is None or device in exdriver.peer.devices or exdriver.environment.get("INDIDEV") == device:
-                self._spawn(self.server.remove_exdriver(exdriver))
+                self.server.exdrivers.remove(exdriver)  # at once: the next line may start it again
+                self._spawn(exdriver.stop())
                 return True
         return False
 
@@ -359,7 +361,9 @@ class _Supervisor:
             if remote is not None:
                 self._start_remote(remote)
             else:
-                self._start_program(Program(command.target, environment=command.options, pipes=command.pipes))
+                program = Program(command.target, environment=command.options, pipes=command.pipes)
+                self._warn_of_twin(program)
+                self._start_program(program, by_fifo=True)
             return
         if remote is not None:
             found = self._stop_remote(remote)
@@ -367,6 +371,16 @@ class _Supervisor:
             found = self._stop_program(command.target, command.options.get("INDIDEV"))
         if not found:
             self._fifo_error(f"{line!r} ignored: no such driver is running")
+
+    def _warn_of_twin(self, program: Program) -> None:
+        """Warn of a driver that is started twice with the same settings. As with indiserver, it is started anyway."""
+        for other in self.server.exdrivers:
+            settings = {name: value for name, value in other.environment.items() if value is not None}
+            if other.name == program.name and not other.args and settings == program.environment:
+                name = program.name
+                remedy = f'to tell the two apart, name the second one: start {name} -n "NAME"'
+                self._fifo_error(f"{name} runs already, and is started once more: {remedy}")
+                return
 
     # -- Counters
 
@@ -409,6 +423,19 @@ def _client_tls(remote: Remote) -> SSLContext | None:
         raise ConfigError(f"TLS with {remote.host}: {exc}") from None
 
 
+def _why_not(exc: OSError, name: str, *, by_fifo: bool) -> str:
+    """Return why a program can't be started, and what to do. A driver in Python may be meant."""
+    if isinstance(exc, FileNotFoundError):
+        if re.fullmatch(PYTHON, name):
+            if by_fifo:
+                return f"a FIFO starts programs only: name {name} when you start the server"
+            return f"this is not a program: write python = '{name}'"
+        module, _, ending = name.rpartition(".")
+        if not by_fifo and ending == "py" and module.isidentifier() and os.path.isfile(name):
+            return f"{sentence(exc)}, or {module}:FUNCTION if a function in it makes the driver"
+    return sentence(exc)
+
+
 def _python_drivers(names: Sequence[str], stopped: Sequence[int]) -> Iterator[tuple[str, IPyDriver]]:
     """Call each `module:callable`. Yield the drivers that it makes, one or a list of them, with its name.
 
@@ -420,6 +447,8 @@ def _python_drivers(names: Sequence[str], stopped: Sequence[int]) -> Iterator[tu
         sys.path.insert(0, os.getcwd())
     for name in names:
         module, _, function = name.partition(":")
+        if module.endswith(".py") and os.path.isfile(module):
+            raise ConfigError(f"driver {name}: write {module.removesuffix('.py')}:{function}, without .py")
         what = f"module {module}"
         try:
             imported = import_module(module)
