@@ -175,6 +175,29 @@ def test_waiting_for_a_connection_ends_in_time() -> None:
     asyncio.run(scenario())
 
 
+def test_why_something_is_not_defined() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS) as (server, client):
+            port = server.port
+            near = r"DD is not defined: no device 'DD' on this server: did you mean 'D'\?"
+            for wait in (client.ready(0.05, "DD"), client.wait_for("DD", timeout=0.05)):
+                with pytest.raises(TimeoutError, match=rf"^{near} \(waited 0.05 s\)$"):
+                    await wait
+            known = "D NN is not defined: no property 'NN' of D: did you mean 'N'"
+            with pytest.raises(TimeoutError, match=rf"^{near}; {known}"):
+                await client.ready(0.05, "DD", "D", ("D", "NN"))
+            with pytest.raises(TimeoutError, match=r"^D N is Idle, not Busy or Ok \(waited 0.05 s\)$"):
+                await client.wait_for("D", "N", ("Ok", "Busy"), timeout=0.05)
+        async with Recorder("127.0.0.1", port) as client:
+            why = f"not connected to 127.0.0.1:{port}: Connection refused \\(waited 0.5 s\\)$"
+            with pytest.raises(TimeoutError, match=f"^{why}"):
+                await client.ready(0.5, "Thermometer")
+            with pytest.raises(TimeoutError, match=f"^Thermometer T is not defined: {why}"):
+                await client.wait_for("Thermometer", "T", timeout=0.5)
+
+    asyncio.run(scenario())
+
+
 def test_a_command_waits_for_its_effect() -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (server, client):

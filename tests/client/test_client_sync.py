@@ -11,9 +11,11 @@ import numpy
 import pytest
 
 from indifast import IPyServer
-from indifast.client import INDICheckError, IPyClient, SyncClient, connect
+from indifast.client import INDICheckError, INDIUnknown, IPyClient, SyncClient, connect
+from tests.client.support import NUMBERS
 from tests.support.blackbox import LIMIT
 from tests.support.servers import indiserver
+from tests.tools.support import answering
 
 
 def test_expose_and_set_from_any_thread(program: Callable[[str], str]) -> None:
@@ -41,6 +43,14 @@ def test_expose_and_set_from_any_thread(program: Callable[[str], str]) -> None:
         assert c.snapshot()["CCD Simulator"]["CCD1"].member("CCD1").blobformat == ".fits"
     with pytest.raises(RuntimeError, match="closed"):
         c.ping()
+
+
+def test_a_device_without_connection_has_readable_errors() -> None:
+    with answering(NUMBERS.encode()) as port, connect("127.0.0.1", port, timeout=LIMIT) as c:
+        c.wait_for("D", "N", timeout=LIMIT)
+        for place in (c["D"], c.snapshot()["D"]):
+            with pytest.raises(INDIUnknown, match=r"^no property 'NN' of D: did you mean 'N'"):
+                place["NN"]
 
 
 def test_connecting_where_no_server_is() -> None:

@@ -211,7 +211,8 @@ def test_w6_a_crashing_driver_is_restarted_with_growing_pauses(serve: Serve, cpp
     assert starts.read_text().count("start") < 10
     answers(served.client())
 
-    starts.unlink()
+    starts = tmp_path / "starts of the other"  # ours goes on
+    crashing = executable(tmp_path / "crashing too", f"#!/bin/sh\necho start >> '{starts}'\nexit 1\n")
     assert cpp(crashing).wait() == 1  # after eleven starts within milliseconds the server ends with its last driver
     assert starts.read_text().count("start") == 11
 

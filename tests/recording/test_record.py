@@ -319,6 +319,20 @@ def test_recording_ends_after_a_given_time(tmp_path: Path, program: Program) -> 
         assert "sent no messages about None during the recording" in nothing.stderr
 
 
+def test_a_device_that_is_not_there_is_reported_at_once(tmp_path: Path) -> None:
+    drivers = ("indifast.cli.demo.drivers:ThermostatDriver",)
+    with serving(tmp_path, *drivers) as server:
+        words = ("--device", "Demo Thermostat", "--device", "Demo Termostat")
+        recorder = command(tmp_path, "record", f"localhost:{server.port}", "-o", tmp_path / "r", *words)
+        with recorder:
+            said = recorder.until_stderr("waiting for it").splitlines()[-1]
+            near = "did you mean 'Demo Thermostat'?"
+            assert said == f"indifast record: no device 'Demo Termostat' on this server: {near} (waiting for it)"
+            recorder.process.send_signal(signal.SIGINT)
+            assert recorder.wait() == 0
+            assert recorder.stderr.count("waiting for") == 1
+
+
 def test_messages_about_wrong_arguments_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "there").write_text("precious")
     port = free_port()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,11 @@ from indifast import (
 )
 from indifast.cli.demo.drivers import CameraDriver, ThermostatDriver
 from indifast.cli.toolkit.address import Address, parse_address
-from indifast.terminal.app import TermApp
+from indifast.terminal.app import SERVERS, TermApp
 from indifast.terminal.tree import Place
+from tests.support import commands
+from tests.support.blackbox import LIMIT, free_port
+from tests.support.servers import await_listener
 from tests.terminal.support import (
     blobs_requested,
     go_to,
@@ -32,6 +36,18 @@ from tests.terminal.support import (
     terminal,
     until,
 )
+
+
+@pytest.mark.parametrize("line", [line for line in SERVERS.splitlines() if line.startswith("indifast ")])
+def test_what_is_recommended_without_a_server_works(line: str, program: Callable[[str], str], tmp_path: Path) -> None:
+    _, command, driver = line.split()
+    if ":" not in driver:
+        driver = program(driver)
+    port = free_port()
+    with commands.start(tmp_path, command, "-p", port, "--no-abstract", driver) as child:
+        await_listener(child, port)
+        found = commands.run("devices", "-p", port, "-t", LIMIT)
+        assert found.returncode == 0, (found.stderr, child.stderr)
 
 
 class Mixed(IPyDriver):

@@ -7,13 +7,15 @@ import re
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from tests.support import commands
-from tests.support.blackbox import LIMIT, Child
+from tests.support.blackbox import LIMIT, PYTHON, Child, python_environment
 
 CAMERA = "CCD Simulator"
 MOUNT = "Telescope Simulator"
@@ -132,3 +134,37 @@ def answering(answer: bytes, *, context: ssl.SSLContext | None = None, close: bo
     """An `Answering` server; yields its port."""
     with Answering(answer, context=context, close=close) as server:
         yield server.port
+
+
+@contextmanager
+def not_permitted() -> Iterator[Path]:
+    """A folder with a file `secret` that no other user may read, and a folder `private` that none may search."""
+    with tempfile.TemporaryDirectory() as name:  # others may enter it, as they may not pytest's
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "secret").write_bytes(b"secret")
+        (folder / "private").mkdir()
+        for each in ("secret", "private"):
+            (folder / each).chmod(0)
+        yield folder
+        (folder / "private").chmod(0o700)
+
+
+_UNPRIVILEGED = """
+import os, sys
+from indifast.cli.main import main
+main(sys.argv[1:])  # loads what others may not read
+os.seteuid(os.geteuid() or 65534)  # root may read everything
+print("now", file=sys.stderr, flush=True)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def unprivileged(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run `indifast` with these words as a user who is not root."""
+    argv = [PYTHON, "-c", _UNPRIVILEGED, *map(str, words)]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=2 * LIMIT, env=python_environment(), check=False
+    )
+    done.stderr = done.stderr.partition("now\n")[2] or done.stderr
+    return done

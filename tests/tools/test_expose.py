@@ -19,10 +19,20 @@ from astropy.io import fits
 from indifast.cli.toolkit.failures import Status
 from indifast.cli.tools.expose import _save
 from tests.support import commands
-from tests.support.blackbox import LIMIT, PYTHON, python_environment, until
+from tests.support.blackbox import LIMIT, PYTHON, free_port, python_environment, until
 from tests.support.commands import INDIFAST
 from tests.support.libindi import Indiserver, libindi, value
-from tests.tools.support import CAMERA, MOUNT, PATIENT, SURE, answering, tool, without_messages
+from tests.tools.support import (
+    CAMERA,
+    MOUNT,
+    PATIENT,
+    SURE,
+    answering,
+    not_permitted,
+    tool,
+    unprivileged,
+    without_messages,
+)
 
 
 def test_an_exposure_is_saved(server: int, tmp_path: Path) -> None:
@@ -129,6 +139,18 @@ def test_mistakes(server: int, tmp_path: Path, words: list[str], status: Status,
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("output", ["private/a.fits", "private/night/", "private/night/a.fits"])
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_a_folder_without_permission(output: str, force: list[str]) -> None:
+    with not_permitted() as folder:
+        done = unprivileged("expose", "-p", free_port(), "D", 1, "-o", f"{folder}/{output}", *force)
+    assert done.returncode == Status.TROUBLE
+    assert done.stderr in (
+        f"indifast expose: {folder}/{output}: permission denied\n",
+        f"indifast expose: {folder}/private is not a writable folder\n",
+    )
 
 
 def test_a_camera_that_is_not_connected(program: Callable[[str], str], tmp_path: Path) -> None:

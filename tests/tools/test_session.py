@@ -16,10 +16,13 @@ import pytest
 import trustme
 
 from indifast.cli.toolkit.address import Address
+from indifast.cli.toolkit.definitions import gather
 from indifast.cli.toolkit.failures import failure
 from indifast.cli.toolkit.session import Status, ToolError, connected, device_of, vector_of
 from indifast.client import IPyClient
+from tests.support import commands
 from tests.support.blackbox import LIMIT, PYTHON, Child, free_port, python_environment
+from tests.support.servers import await_listener
 from tests.tools.support import answering
 
 NUMBER = (
@@ -28,12 +31,13 @@ NUMBER = (
 )
 
 
-def failing(address: Address, work: Callable[[IPyClient], object] | None = None) -> ToolError:
+def failing(address: Address, work: Callable[[IPyClient], object] | None = None, *, ready: bool = True) -> ToolError:
     """Return the error with which a session with this server ends."""
 
     async def session() -> None:
         async with connected(address) as client:
-            await client.ready(4, quiet=1)
+            if ready:
+                await client.ready(4, quiet=1)
             if work is not None:
                 await asyncio.ensure_future(work(client))  # type: ignore[arg-type]
 
@@ -99,6 +103,37 @@ def test_a_server_that_sends_nothing() -> None:
         assert error.status == Status.TIMEOUT
     with answering(b"", close=True) as port:
         assert "does it require TLS (--tls)?" in str(failing(Address("localhost", port)))
+
+
+@pytest.mark.parametrize("proof", [b"<?indi-accept raw?>", b'<pingReply uid="1"/>', b"<getProperties version='1.7'/>"])
+def test_a_server_that_has_no_devices(proof: bytes) -> None:
+    async def devices(client: IPyClient) -> None:
+        await gather(client, lambda: False, 0.3)
+
+    with answering(proof) as port:
+        error = failing(Address("localhost", port), devices, ready=False)
+        assert str(error) == "the server has no devices (waited 0.3 s): start a driver"
+        assert error.status == Status.TIMEOUT
+    with answering(proof, close=True) as port:
+        error = failing(Address("localhost", port), devices, ready=False)
+        assert str(error) == f"lost the connection to localhost:{port}: closed by the server"
+
+
+def test_a_server_of_indifast_without_drivers(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    port = free_port()
+    with commands.start(tmp_path, "serve", "-p", port, "--no-abstract", "-f", tmp_path / "fifo") as server:
+        await_listener(server, port)
+        for words in (
+            ["devices"],
+            ["get", "D.P.M"],
+            ["set", "D.P.M=1"],
+            ["snap"],
+            ["expose", "D", "1", "-o", tmp_path / "x.fits"],
+        ):
+            done = commands.run(words[0], "-p", port, "-t", 0.5, *words[1:])
+            said = f"indifast {words[0]}: the server has no devices (waited 0.5 s): start a driver\n"
+            assert (done.returncode, done.stdout, done.stderr) == (Status.TIMEOUT, "", said)
 
 
 def test_a_server_that_ends_the_connection() -> None:

@@ -16,7 +16,17 @@ from tests.support import commands
 from tests.support.blackbox import LIMIT, PYTHON, free_port, python_environment, until
 from tests.support.commands import INDIFAST
 from tests.support.libindi import Indiserver, libindi, value
-from tests.tools.support import CAMERA, MOUNT, PATIENT, SURE, Answering, tool, without_messages
+from tests.tools.support import (
+    CAMERA,
+    MOUNT,
+    PATIENT,
+    SURE,
+    Answering,
+    not_permitted,
+    tool,
+    unprivileged,
+    without_messages,
+)
 
 
 @pytest.mark.parametrize(
@@ -433,3 +443,89 @@ def test_the_progress_of_a_slew_is_drawn(server: int) -> None:
     assert all(re.match(r"\[#*-*\] Busy, \d+ s, RA +\d+:\d+:\d+, ", line) for line in lines)
     filled = [line.count("#") for line in lines]
     assert filled[0] < filled[-1]
+
+
+SLEWING = b"""
+<defNumberVector device="M" name="EQUATORIAL_EOD_COORD" state="Idle" perm="rw">
+<defNumber name="RA" format="%g" min="0" max="24" step="0">1</defNumber></defNumberVector>
+<defSwitchVector device="M" name="CONNECTION" state="Ok" perm="rw" rule="OneOfMany">
+<defSwitch name="CONNECT">On</defSwitch></defSwitchVector>
+"""
+ABORT = b"""<defSwitchVector device="M" name="TELESCOPE_ABORT_MOTION" state="Idle" perm="rw" rule="AtMostOne">
+<defSwitch name="ABORT">Off</defSwitch></defSwitchVector>"""
+
+
+@pytest.mark.parametrize(
+    ("more", "stop"),
+    [(b"", ""), (ABORT, '; to stop it, run: indifast set "M.TELESCOPE_ABORT_MOTION.ABORT=On"')],
+)
+def test_ctrl_c_says_that_the_driver_goes_on(tmp_path: Path, more: bytes, stop: str) -> None:
+    with Answering(more + SLEWING) as server:
+        words = ("set", "-p", server.port, *SURE, "--wait", "Ok", "M.EQUATORIAL_EOD_COORD.RA=2")
+        with commands.start(tmp_path, *words) as child:
+            until(lambda: b"</newNumberVector>" in server.heard, what="the command")
+            os.kill(child.pid, signal.SIGINT)
+            assert child.wait() == Status.INTERRUPTED
+            said = f"M.EQUATORIAL_EOD_COORD is still Busy: the command was sent, and the driver goes on{stop}"
+            assert child.stderr == f"indifast set: {said}\n"
+
+
+def test_a_message_that_there_is_not_is_not_quoted() -> None:
+    with Answering(SLEWING) as server:
+        done = tool("set", server.port, "--wait", "Ok", "--timeout", 0.3, "M.EQUATORIAL_EOD_COORD.RA=2")
+    said = "indifast set: M EQUATORIAL_EOD_COORD is Busy (waited 0.3 s)\n"
+    assert (done.returncode, done.stderr) == (Status.TIMEOUT, said)
+
+
+BLOB = b"""<defBLOBVector device="S" name="IMAGE" state="Idle" perm="wo"><defBLOB name="FILE"/></defBLOBVector>"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "the name of the file is empty"),
+        ("folder", "folder: is a directory"),
+        ("none", "none: no such file or directory"),
+        ("empty", "empty: the file is empty"),
+        ("fifo", "fifo: not a file that can be sent as a BLOB"),
+    ],
+)
+def test_a_file_that_cannot_be_sent(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "fifo")
+    with Answering(BLOB) as server:
+        done = tool("set", server.port, *SURE, f"S.IMAGE.FILE={name}", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (Status.TROUBLE, f"indifast set: {said}\n")
+    assert b"<new" not in server.heard
+
+
+def test_a_file_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "dark.fits.gz").write_bytes(b"content")
+    with Answering(BLOB) as server:
+        done = tool("set", server.port, "-v", *SURE, "S.IMAGE.FILE=dark.fits.gz", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "S.IMAGE.FILE <- dark.fits.gz\n")
+    assert b'format=".fits.gz"' in server.heard and b"Y29udGVudA==" in server.heard
+
+
+@pytest.mark.parametrize("name", ["secret", "private/a.fits"])
+def test_a_file_without_permission(name: str) -> None:
+    with Answering(BLOB) as server, not_permitted() as folder:
+        done = unprivileged("set", "-p", server.port, *SURE, f"S.IMAGE.FILE={folder}/{name}")
+    said = f"indifast set: {folder}/{name}: permission denied\n"
+    assert (done.returncode, done.stderr) == (Status.TROUBLE, said)
+
+
+@pytest.mark.parametrize(
+    ("command", "query"),
+    [("get", "D.CCD1.X"), ("get", "D.CCD1"), ("eval", '"D.CCD1.X" == 1'), ("watch", "D.CCD1"), ("set", "D.CCD1.X=1")],
+)
+def test_a_device_that_is_not_connected_may_have_more(command: str, query: str) -> None:
+    patience = ("--for", 3) if command == "watch" else ("-t", 1)
+    with Answering(SWITCHES) as server:
+        done = tool(command, server.port, *patience, query)
+    more = "; D is not connected, and may have more properties once CONNECTION.CONNECT is On"
+    waiting = " (waiting for it)" if command == "watch" else ""
+    said = f"indifast {command}: no property 'CCD1' of D: known: 'CONNECTION', 'T'{more}{waiting}\n"
+    status = {"watch": Status.DONE, "eval": Status.TROUBLE}.get(command, Status.NOTHING)
+    assert (done.returncode, done.stderr) == (status, said)

@@ -97,6 +97,11 @@ def test_a_server_that_goes_and_comes_back(tmp_path: Path) -> None:
         late.process.until_stderr("yet; connecting as soon as it is there")
         with late.events() as socket:
             assert event(socket, "link")["connected"] is False
+            for names in (["Demo Thermostat"], ["Demo Thermostat", "TARGET"]):
+                answer = late.ask("GET", path(*names))
+                failure = answer.json("web_failure")["error"]
+                assert (answer.status, failure["code"]) == (503, "unavailable")
+                assert failure["message"] == f"there is no connection to localhost:{port}"
             socket.send(json.dumps({"subscribe": [{}]}))
             with start(tmp_path, *words):
                 assert event(socket, "link", connected=True)["connection"] == 1

@@ -57,15 +57,24 @@ def why_unknown(client: Any, devicename: str, vectorname: str | None = None) -> 
     device = client[devicename]
     sentence = similar.unknown("property", vectorname, [each.name for each in device.values() if each.enable],
                                f"of {devicename}")  # fmt: skip
-    if not not_connected(device):
-        return sentence
-    return f"{sentence}; {devicename} is not connected, and may have more properties once CONNECTION.CONNECT is On"
+    return sentence + may_have_more([device])
+
+
+def may_have_more(devices: Iterable[_ParentDevice]) -> str:
+    """Return which of these devices may have more properties once they are connected, as the end of a sentence."""
+    names = [device.devicename for device in devices if not_connected(device)]
+    if not names:
+        return ""
+    are = "are" if names[1:] else "is"
+    return f"; {' and '.join(names)} {are} not connected, and may have more properties once CONNECTION.CONNECT is On"
 
 
 def not_connected(device: Mapping[str, Vector]) -> bool:
     """Return whether a device says that it is not connected to its hardware."""
-    connection = device.get("CONNECTION")
-    return connection is not None and connection.enable and connection.get("CONNECT") == "Off"
+    if "CONNECTION" not in device:  # `get` asks some devices for the error, which asks whether they are connected
+        return False
+    connection = device["CONNECTION"]
+    return connection.enable and connection.get("CONNECT") == "Off"
 
 
 def why_no_camera(device: _ParentDevice) -> str:

@@ -96,6 +96,7 @@ class Connection(QueueListener):
         *,
         raw_frames: bool = False,
         compress: str = OFF,
+        on_agreed: Callable[[], None] | None = None,
     ) -> None:
         self.stream = stream
         self.messages: deque[Routable] = deque()
@@ -113,6 +114,7 @@ class Connection(QueueListener):
         self._on_refuse = on_refuse
         self._stall = limits.stall
         self._compress = compress
+        self._on_agreed = on_agreed
         self._fault: str | None = None  # the fault of the server that was found in what is being read
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
@@ -196,6 +198,8 @@ class Connection(QueueListener):
 
     def _raw_agreed(self, agreed: Agreement) -> None:
         """Send raw frames from now on."""
+        if self._on_agreed is not None:
+            self._on_agreed()
         self.queue.form = RAW
         if agreed.pieces:
             self.stream.pace(self.queue, ByRate(self._compress, agreed.methods))

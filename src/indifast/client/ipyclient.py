@@ -35,7 +35,7 @@ __all__ = ["DEFTAGS", "Device", "IPyClient", "ParseException", "Snap", "SnapDevi
 
 COUNTS = (
     "connections", "received", "received_bytes", "sent", "refused", "left_out", "skipped", "skipped_bytes", "unknown",
-    "failed", "faults", "frames_replaced", "not_sent", "timeouts", "warnings_left_out",
+    "failed", "faults", "frames_replaced", "not_sent", "timeouts", "warnings_left_out", "agreed",
 )  # fmt: skip
 
 
@@ -248,7 +248,7 @@ class IPyClient(Settings, UserDict[str, Device]):
         about devices that were never defined; `failed` messages, which could not be handled; `faults` in saving and
         inflating BLOBs; `frames_replaced` by newer ones; `not_sent` messages, dropped for lack of a connection, and
         answers to pings, dropped because the server read nothing; `timeouts` of vectors; `warnings_left_out`, the
-        warnings about all this that exceeded the rate limit.
+        warnings about all this that exceeded the rate limit; `agreed`, the connections over which BLOBs are sent raw.
         """
         parts = self._indifast
         connection = parts.link.connection

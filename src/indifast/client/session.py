@@ -136,6 +136,7 @@ class Session:
             receiver.refused,
             raw_frames=settings.raw_frames,
             compress=settings.compress,
+            on_agreed=lambda: counts.update(agreed=1),
         )
         self._model.clear()
         link.connection = connection

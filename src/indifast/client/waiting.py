@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
@@ -152,8 +153,17 @@ class Waits:
 
     def _not_connected(self) -> str:
         """Return a sentence that says why the client isn't connected."""
-        sentence = f"not connected to {self._settings.indihost}:{self._settings.indiport}"
-        return f"{sentence}: {self._link.failure}" if self._link.failure else sentence
+        where = f"{self._settings.indihost}:{self._settings.indiport}"
+        # What people need of `[Errno 111] cannot connect to localhost:7624: Connection refused` is its end.
+        why = re.sub(r"^\[Errno -?\d+\] ", "", self._link.failure).removeprefix(f"cannot connect to {where}: ")
+        return f"not connected to {where}: {why}" if why else f"not connected to {where}"
+
+    def _undefined(self, devicename: str, vectorname: str | None) -> str:
+        """Return a sentence that says why a device or vector isn't defined."""
+        name = " ".join(part for part in (devicename, vectorname) if part)
+        if not self._link.connected:
+            return f"{name} is not defined: {self._not_connected()}"
+        return f"{name} is not defined: {why_unknown(self._model.devices, devicename, vectorname)}"
 
     async def ready(self, timeout: float | None, names: Iterable[str | tuple[str, str]], quiet: float) -> None:
         """Wait until the server's devices are known. See `IPyClient.ready`.
@@ -166,9 +176,14 @@ class Waits:
             def missing() -> list[Any]:
                 return [name for name in wanted if self._model.defined(*name) is None]
 
+            def what() -> str:
+                if not self._link.connected:
+                    return self._not_connected()
+                return "; ".join(self._undefined(*name) for name in missing())
+
             with self._condition(lambda _: None if missing() else True) as condition:
                 condition.notify(None)
-                await condition.wait(timeout, lambda: f"not defined: {missing()}")
+                await condition.wait(timeout, what)
             return
         last = time.monotonic()
 
@@ -210,10 +225,9 @@ class Waits:
 
         def what() -> str:
             found = self._model.defined(devicename, vectorname)
-            name = " ".join(part for part in (devicename, vectorname) if part)
             if found is None:
-                return f"{name} is not defined: {why_unknown(self._model.devices, devicename, vectorname)}"
-            return f"{name} is {found.state}, not {sorted(states or ())}"
+                return self._undefined(devicename, vectorname)
+            return f"{devicename} {vectorname} is {found.state}, not {' or '.join(sorted(states or ()))}"
 
         with self._condition(test) as condition:
             condition.notify(None)
@@ -272,7 +286,8 @@ class Waits:
                 raise INDICheckError(f"{devicename} {vectorname}: nothing was sent, so there is nothing to wait for")
 
         def what() -> str:
-            return f"{devicename} {vectorname} is {vector.state}, last message: {_last_message(vector)!r}"
+            message = _last_message(vector)
+            return f"{devicename} {vectorname} is {vector.state}{f', last message: {message!r}' if message else ''}"
 
         with self._condition(test) as condition:
             box = await condition.wait(timeout, what, send())

@@ -57,7 +57,7 @@ q  quit"""
 SERVERS = """\
 To start one on this machine, in another terminal:
 indifast serve indi_simulator_ccd
-indifast serve indifast.cli.demo.drivers:CameraDriver"""
+indifast serve indifast.cli.demo.drivers:ThermostatDriver"""
 
 NO_DEVICES = """\
 The server has no devices yet. Some drivers take a while to start; the log of the server says what became of them.

@@ -148,7 +148,7 @@ class Hub:
                 self.vector(device, name)
             elif device is not None:
                 self.device(device)
-        except INDIUnknown as error:
+        except (INDIUnknown, ConnectionError) as error:
             return str(error)
         return None
 
@@ -173,7 +173,7 @@ class Hub:
         about: Plain = {"device": device, "property": name, "missed": missed}
         try:
             vector = self.vector(device, name)
-        except INDIUnknown:
+        except (INDIUnknown, ConnectionError):
             return {"event": "delete"} | about
         return {"event": "property"} | about | {"content": self.plain(vector)}
 
@@ -214,8 +214,10 @@ class Hub:
 
         Raises:
             INDIUnknown: There is none of that name.
+            ConnectionError: Nothing is known, for lack of a connection.
         """
         if name not in self.names():
+            self._need_connection()
             raise INDIUnknown(self._why_unknown(name))
         return self.client[name]
 
@@ -224,9 +226,11 @@ class Hub:
 
         Raises:
             INDIUnknown: There is none of that name.
+            ConnectionError: Nothing is known, for lack of a connection.
         """
         vector = self._known(device, name) if RIGHTS.get().sees(device) else None
         if vector is None:
+            self._need_connection()
             raise INDIUnknown(self._why_unknown(device, name))
         return vector
 
@@ -317,9 +321,12 @@ class Hub:
         return await self._send(self.vector(device, name), {member: blob}, wait, seconds, True, whose)
 
     def _commanded(self, device: str, name: str) -> Any:
+        self._need_connection()
+        return self.vector(device, name)
+
+    def _need_connection(self) -> None:
         if not self.client.connected:
             raise ConnectionError(f"there is no connection to {self.server}")
-        return self.vector(device, name)
 
     async def _send(
         self, vector: Any, members: Mapping[str, Any], wait: bool, seconds: float, complete: bool, whose: str | None

@@ -37,7 +37,7 @@ class Live:
             raise Refused(404, "unknown", str(unknown)) from None
         except INDICheckError as wrong:
             raise Refused(400, "invalid", str(wrong)) from None
-        except Busy as busy:
+        except (Busy, ConnectionError) as busy:
             raise Refused(503, "unavailable", str(busy)) from None
         asker = asker_of(socket)
         try:

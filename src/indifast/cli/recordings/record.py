@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from indifast.cli.arguments import Parser, number
 from indifast.cli.lossy import never_wait
 from indifast.cli.signals import STOPPING, handle_in
+from indifast.cli.toolkit.definitions import PATIENCE, gather
 from indifast.cli.toolkit.session import (
     Address,
     Status,
@@ -24,6 +25,8 @@ from indifast.cli.toolkit.session import (
     connected,
     file_failure,
     run,
+    say,
+    unknown,
 )
 from indifast.client import ConnectionLost, ConnectionMade, IPyClient
 from indifast.recording import Direction, Party, Recorder
@@ -138,9 +141,10 @@ async def _record(options: argparse.Namespace) -> int:
                 " show the commands of other clients. Ctrl-C ends it.",
                 file=sys.stderr,
             )
-            ended = asyncio.create_task(_end_with(client, stop))
+            beside = [asyncio.create_task(each) for each in (_end_with(client, stop), _tell_missing(client, options))]
             await _until(stop, options.seconds, recorder)
-            ended.cancel()
+            for task in beside:
+                task.cancel()
         finally:
             recorder.close()
         if client.stop and recorder.error is None:
@@ -160,6 +164,30 @@ async def _end_with(client: _Client, stop: asyncio.Event) -> None:
     """Stop recording when the client stops, which it does if the connection is lost and is not to be made again."""
     await client.stopped.wait()
     stop.set()
+
+
+async def _tell_missing(client: _Client, options: argparse.Namespace) -> None:
+    """Say which devices are not there once the server has sent its devices; they may come, or be misspelt."""
+    wanted = dict.fromkeys(options.device or ())
+    try:
+        await gather(client, lambda: all(map(client.__contains__, wanted)), PATIENCE)
+    except TimeoutError as error:
+        if wanted and client.connected:  # that it is lost is reported, too
+            _tell(f"{error} (waiting for {', '.join(wanted)})")
+        return
+    except ConnectionError:
+        return  # `_record` reports it
+    known = [name for name, device in client.items() if device.enable]
+    for name in wanted:
+        if name not in known:
+            _tell(f"{unknown('device', name, known, 'on this server')} (waiting for it)")
+
+
+def _tell(sentence: str) -> None:
+    """Print a sentence, below the line that shows how much was recorded."""
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    say(_PROGRAM, sentence)
 
 
 def _end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -49,5 +49,6 @@ async def gather(client: IPyClient, complete: Callable[[], bool], patience: floa
             raise ConnectionError("the client has stopped") from None
         last = time.monotonic()
     if not client.enabledlen():
-        what = "no definition could be used" if client.problems else "no device was defined"
-        raise TimeoutError(f"{what} within {patience:g} s")
+        if client.problems:
+            raise TimeoutError(f"no definition could be used within {patience:g} s")
+        raise TimeoutError(f"the server has no devices (waited {patience:g} s): start a driver")

@@ -149,10 +149,15 @@ def _because(error: OSError) -> str:
 
 def _no_indi(address: Address, client: IPyClient) -> ToolError | None:
     """Return the error for a server that sent something other than INDI; None for others."""
-    stats = client.stats()
-    if stats["received_bytes"] and not stats["received"]:
+    if client.stats()["received_bytes"] and not _speaks_indi(client):
         return ToolError(f"what answers at {address} is not an INDI server")
     return None
+
+
+def _speaks_indi(client: IPyClient) -> bool:
+    """Return whether the server has sent a message, or accepted an offer: without drivers, it has no other to send."""
+    stats = client.stats()
+    return bool(stats["received"] or stats["agreed"])
 
 
 def _lost(error: OSError, address: Address, client: IPyClient) -> str:
@@ -166,7 +171,7 @@ def _lost(error: OSError, address: Address, client: IPyClient) -> str:
         return f"no TLS with {address}: {error.__cause__.why(OPTIONS)}"
     if reason == SPEAKS_TLS:
         return f"{address} speaks TLS: connect with --tls"
-    if not client.stats()["received"]:
+    if not _speaks_indi(client):
         hint = "does it require a certificate (--tls-cert FILE)?" if address.tls else "does it require TLS (--tls)?"
         return f"{address} closed the connection without sending anything: is it an INDI server, and {hint}"
     return f"lost the connection to {address}: {reason}"

@@ -95,6 +95,8 @@ class Pattern:
 
     def unmatched(self, client: Any) -> ToolError:
         """Return why the query matched nothing: which part of the name is unknown, with similar names."""
+        from indifast.client.commandchecks import may_have_more
+
         for device, name, _ in self._splits:
             if error := unusable(client, device, name):
                 return error
@@ -111,7 +113,8 @@ class Pattern:
         vectors = [vector for each in meant for vector in client[each].values() if vector.enable]
         named = [vector for vector in vectors if _glob(name).fullmatch(vector.name)]
         if not named:
-            return unknown("property", name, [vector.name for vector in vectors], f"of {device}")
+            error = unknown("property", name, [vector.name for vector in vectors], f"of {device}")
+            return ToolError(f"{error}{may_have_more(client[each] for each in meant)}", error.status)
         if any(_glob(member).fullmatch(each) for vector in named for each in vector):
             return ToolError(f"{self.text} is {_nothing(named)}", Status.NOTHING)
         return unknown("member", member, [each for vector in named for each in vector], f"of {device}.{name}")

@@ -119,7 +119,10 @@ async def _expose(options: argparse.Namespace) -> int:
         if options.frames > 1:
             raise ToolError("standard output takes one frame: give a file or a folder for several")
     else:
-        _check_output(options)
+        try:
+            _check_output(options)
+        except OSError as error:
+            raise file_failure(error, options.output) from error
     reconnect = options.frames > 1 if options.reconnect is None else options.reconnect
     async with connected(options, reconnect=reconnect) as client:
         client.check_before_send = True
@@ -142,8 +145,9 @@ async def _frames(client: IPyClient, options: argparse.Namespace, reconnect: boo
         if options.output == _STDOUT:
             await asyncio.to_thread(_print, frame.data)
             continue
-        path = _path(options, index, frame)
+        path = Path(options.output)
         try:
+            path = _path(options, index, frame)
             await asyncio.to_thread(_save, path, frame.data, options.force)
         except OSError as error:
             raise file_failure(error, str(path)) from error
@@ -156,6 +160,7 @@ def _check_output(options: argparse.Namespace) -> None:
 
     Raises:
         ToolError: They can't be saved there.
+        OSError: This user may not look there.
     """
     if not options.force:
         for path in _planned(options):

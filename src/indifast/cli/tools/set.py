@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from xml.etree import ElementTree
 from indifast.cli.arguments import Parser, number, states
 from indifast.cli.toolkit.assignments import TYPES, Assignment, parse_assignment
 from indifast.cli.toolkit.definitions import PATIENCE, add_patience, gather
-from indifast.cli.toolkit.failures import Status, ToolError
+from indifast.cli.toolkit.failures import Status, ToolError, file_failure
 from indifast.cli.toolkit.following import Progress, add_no_messages, drawn, messages
 from indifast.cli.toolkit.output import shown
 from indifast.cli.toolkit.session import add_reconnect, add_server_options, connected, run, say
@@ -187,7 +189,28 @@ async def _send(client: IPyClient, assignment: Assignment, options: argparse.Nam
     async with messages(client, _PROGRAM, target[:1], shown=options.messages):
         progress = Progress(lambda: client[target[0]].get(target[1]) if target[0] in client else None, sent)
         async with drawn(progress.line):
-            await _send_and_wait(client, vector, sent, keywords, options)
+            try:
+                await _send_and_wait(client, vector, sent, keywords, options)
+            except asyncio.CancelledError:
+                say(_PROGRAM, _goes_on(client, target))
+                raise
+
+
+def _goes_on(client: IPyClient, target: tuple[str, str]) -> str:
+    """Return what becomes of a command that nobody waits for any more, and what would stop it."""
+    name = ".".join(target)
+    if not client.connected:
+        return f"stopped without a connection: if the driver works on {name}, it goes on"
+    device: Any = client.get(target[0], {})
+    vector = device.get(target[1])
+    if vector is None or vector.state != "Busy":
+        return f"{name}: the command was sent, and the driver may go on"
+    said = f"{name} is still Busy: the command was sent, and the driver goes on"
+    aborts = [each for each in device.values() if each.enable and each.vectortype == "SwitchVector"
+              and "ABORT" in each.name.split("_")[1:]]  # fmt: skip
+    own = [each for each in aborts if each.name.split("_")[0] == target[1].split("_")[0]]
+    commands = [f'indifast set "{target[0]}.{each.name}.{next(iter(each))}=On"' for each in own or aborts]
+    return f"{said}; to stop it, run: {' or '.join(commands)}" if commands else said
 
 
 async def _send_and_wait(
@@ -287,11 +310,26 @@ def _tell(target: tuple[str, str], values: dict[str, Any], options: argparse.Nam
 
 
 def _blobs(values: dict[str, str]) -> dict[str, Any]:
-    """Return the files to send in place of their names."""
-    for name in values.values():
-        if not Path(name).is_file():
-            raise ToolError(f"{name}: no such file to send as a BLOB")
-    return {member: (Path(name), 0, "".join(Path(name).suffixes)) for member, name in values.items()}
+    """Return the contents of files to send in place of their names."""
+    return {member: (_content(name), 0, "".join(Path(name).suffixes)) for member, name in values.items()}
+
+
+def _content(name: str) -> bytes:
+    """Return what a file contains.
+
+    Raises:
+        ToolError: It can't be read, or there is nothing in it.
+    """
+    try:
+        mode = os.stat(name).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise ToolError(f"{name}: not a file that can be sent as a BLOB")
+        content = Path(name).read_bytes()
+    except OSError as error:
+        raise file_failure(error, name) from error
+    if not content:
+        raise ToolError(f"{name}: the file is empty")
+    return content
 
 
 def _command(assignment: Assignment) -> ElementTree.Element:
