@@ -289,9 +289,7 @@ def test_the_own_shutdown_of_a_driver_that_fails_is_reported_and_the_run_ends(ca
             driver = Broken()
             async with IPyServer(driver, port=0) as server:
                 await eventually(lambda: driver._indifast_runtime.up.is_set())
-                driver._stop = True
-                await driver.stopped.wait()
-                driver.__class__ = Parked  # the server calls it as well
+                server.shutdown()
                 assert server.devices
 
     asyncio.run(scenario())

@@ -200,7 +200,7 @@ class Runtime:
             finally:
                 receiving.cancel()
                 await asyncio.wait((receiving,))
-                self._shut_down()
+                self.shut_down()
                 self.snoops.stop()
                 await self._tasks.finish(grace if self._faults.fatal is None else 0)
             if not receiving.cancelled() and (error := receiving.exception()):
@@ -258,14 +258,15 @@ class Runtime:
     def stopping(self, value: bool) -> None:
         self._outlet.stopping = value
 
-    def _shut_down(self) -> None:
-        """Call the `shutdown` of the driver, which a program may have overridden, if nobody has called it yet."""
+    def shut_down(self) -> None:
+        """Call the driver's `shutdown`, which a program may have overridden, unless it was called; end the run."""
         if not self._driver.shutdownrequested.is_set():
             try:
                 self._driver.shutdown()
             except Exception as error:
                 self._faults.report(error, "shutdown", None)
         self.note_stop()  # also if the program's own `shutdown` does not
+        self.end()
 
     def note_stop(self) -> None:
         """Tell user code to stop."""

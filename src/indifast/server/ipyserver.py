@@ -548,7 +548,7 @@ class IPyServer:
             link.close()
         self._open_links.clear()
         for driver in self.drivers:
-            driver.shutdown()
+            driver._indifast_runtime.shut_down()
         await _all([*(exdriver.stop() for exdriver in self.exdrivers), *self._tasks.values()])
         hub.flush()
         await _all([remote.end(self._grace) for remote in self.remotes])
