@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import inspect
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
@@ -131,26 +128,19 @@ def at_home(path: str) -> Callable[[_Method], _Method]:
 
     def decorate(method: _Method) -> _Method:
         @wraps(method)
-        def at_home_method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        async def at_home_method(self: Any, *args: Any, **kwargs: Any) -> Any:
             try:
                 home: Home | None = home_of(self)
             except AttributeError:
                 home = None
-            if home is None or not (thread := home.thread) or thread == get_ident():
-                return method(self, *args, **kwargs)
-            return handed_over(home, self, *args, **kwargs)
-
-        async def handed_over(home: Home, /, *args: Any, **kwargs: Any) -> Any:
-            while home.elsewhere():
-                with contextlib.suppress(RunEnded):
-                    return await home.hand_over(method(*args, **kwargs))
-            return await method(*args, **kwargs)
+            while home is not None and (thread := home.thread) and thread != get_ident():
+                try:
+                    return await home.hand_over(method(self, *args, **kwargs))
+                except RunEnded:
+                    pass
+            return await method(self, *args, **kwargs)
 
         setattr(at_home_method, _LIBRARY, at_home_method)
-        if sys.version_info >= (3, 12):
-            inspect.markcoroutinefunction(at_home_method)
-        else:
-            at_home_method._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
         return cast("_Method", at_home_method)
 
     return decorate
