@@ -57,8 +57,10 @@ class Home:
             return None
         try:
             future = asyncio.run_coroutine_threadsafe(coro, loop)
-        except RuntimeError:  # the loop has just been closed
+        except RuntimeError:  # the loop is closed, perhaps without the end of the run
             coro.close()
+            if self._loop is loop:
+                self.end()
             return None
         self._waited_for.add(future)
         future.add_done_callback(self._waited_for.discard)

@@ -119,6 +119,7 @@ class Connection(QueueListener):
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
         self._closed = False
+        self._output_lost = False
         self._room: list[asyncio.Future[None]] = []
 
         if raw_frames and not stream.local:
@@ -217,6 +218,11 @@ class Connection(QueueListener):
         waiting = self.messages
         return [message.element() for message in waiting if message.name == name and message.device == device]
 
+    def output_lost(self) -> None:
+        """Let those go on who wait for room: what has been received is still handled."""
+        self._output_lost = True
+        self._make_room()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Record that the stream has ended, and wake all waiting tasks."""
         self._closed = True
@@ -262,12 +268,12 @@ class Connection(QueueListener):
 
     def send(self, message: Routable) -> None:
         """Queue a message, unless the connection is lost."""
-        if not self.lost:
+        if not (self.lost or self._output_lost):
             self.queue.append(message, time.monotonic())
 
     async def room(self) -> None:
         """Wait while the queue is full and the connection lasts."""
-        while self.queue.full and not self.lost:
+        while self.queue.full and not (self.lost or self._output_lost):
             waiter = asyncio.get_running_loop().create_future()
             self._room.append(waiter)
             await waiter

@@ -79,13 +79,15 @@ class Lifecycle:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._running = False
             try:
-                if not self._told:
-                    shutdown()
-            finally:
-                self._end()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            finally:  # also if this is cancelled a second time
+                self._running = False
+                try:
+                    if not self._told:
+                        shutdown()
+                finally:
+                    self._end()
         for task in (working, serving):
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error

@@ -167,13 +167,13 @@ class Session:
             self._had_contents = self._model.has_contents()
             self._model.clear()
             self._watchers.notify(None)
-        try:
-            await connection.ended()
-        finally:
-            if unsent := connection.queue.messages:
-                counts["not_sent"] += unsent
-                why = connection.error or "the client was to end"
-                logger.warning("%s: %d messages were queued but not sent: %s", where, unsent, why)
+            try:
+                await connection.ended()
+            finally:
+                if unsent := connection.queue.messages:
+                    counts["not_sent"] += unsent
+                    why = connection.error or "the client was to end"
+                    logger.warning("%s: %d messages were queued but not sent: %s", where, unsent, why)
         return connection.reason, connection.error
 
     def _free_contents(self) -> None:

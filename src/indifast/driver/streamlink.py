@@ -118,6 +118,7 @@ class StreamLink(Link, QueueListener):
         self._frame: asyncio.Future[None] | None = None
         self._patience = FRAME_PAUSE
         self._patient = patient
+        self._deaf = False  # the peer reads nothing any more, but its last messages are still handled
         self._stall = limits.stall
         self._small_queue = limits.small_queue
         self._outbox = _LinkOutbox(limits, attached=stream.local, terminator=terminator, listener=self)
@@ -138,7 +139,7 @@ class StreamLink(Link, QueueListener):
 
     def send(self, message: Routable) -> None:
         """Queue a message for the peer. See `Link.send`."""
-        if self.closed:
+        if self.closed or self._deaf:
             return
         if message.blob:
             self._frame = frame = asyncio.get_running_loop().create_future()
@@ -226,6 +227,12 @@ class StreamLink(Link, QueueListener):
         self._eof = True
         self._notify()
         return True
+
+    def output_lost(self) -> None:
+        """Send nothing more, and let those go on who wait for room: what has been received is still handled."""
+        self._deaf = True
+        self._outbox.clear()
+        self._outbox.open()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the stream is over. See `Receiver`."""

@@ -48,7 +48,7 @@ _NEEDS_PIPES = (
 
 _FAREWELL = 0.25  # seconds that a driver has to end by itself once its connection is closed
 _LAST_WORDS = 1.0  # seconds to read the last data of a dead driver if something still holds its socket open
-_LAST_WORDS_AT_MOST = 60  # times that, while its data arrives or has to wait for slow readers
+_PAUSED_AT_MOST = 60.0  # seconds for which this data may have to wait for slow readers
 
 
 class ExDriverOptions(TypedDict, total=False):
@@ -252,11 +252,13 @@ class ExDriver:
         self, child: Child, lost: asyncio.Future[Exception | None], stop: asyncio.Future[Any]
     ) -> None:
         """Read what a program that has ended by itself has left, as fast as its readers take it."""
-        for _ in range(_LAST_WORDS_AT_MOST):
-            received = self.peer.received
-            await asyncio.wait((lost, stop), timeout=_LAST_WORDS, return_when=asyncio.FIRST_COMPLETED)
-            if lost.done() or stop.done() or (self.peer.received == received and not child.stream.paused):
-                return
+        now = time.monotonic()
+        end, latest = now + _LAST_WORDS, now + _PAUSED_AT_MOST
+        while not (lost.done() or stop.done()) and now < min(end, latest):
+            await asyncio.wait((lost, stop), timeout=_LAST_WORDS / 20, return_when=asyncio.FIRST_COMPLETED)
+            now = time.monotonic()
+            if child.stream.paused:
+                end = now + _LAST_WORDS
 
 
 class _PipeHints:

@@ -49,6 +49,8 @@ LOOK_INTERVAL = 2.0
 _TCP_RTO_MAX_MS = 44  # Linux 6.15; Python has no name for it
 _LONGEST_RESEND_INTERVAL = 120  # seconds: what the kernel takes if it is not told otherwise
 
+_CLOSED = b"\x07"  # of `struct tcp_info`, tcpi_state: nothing can be under way any more, whatever the rest says
+
 # Of `struct tcp_info`: tcpi_probes, tcpi_unacked, tcpi_last_ack_recv (ms), tcpi_notsent_bytes, tcpi_snd_wnd
 _INFO = struct.Struct("=3xB20xI28xI84xI80xI")
 _WITHOUT_WINDOW = struct.Struct("=3xB20xI28xI84xI")  # before Linux 5.4
@@ -92,6 +94,8 @@ def progress(sock: socket.socket) -> Progress | None:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
     except OSError:
         return None
+    if info[:1] == _CLOSED:
+        return Progress(0, 0, 0, 0, 0.0)
     if len(info) >= _INFO.size:
         probes, unacknowledged, silent, unsent, window = _INFO.unpack_from(info)
     elif len(info) >= _WITHOUT_WINDOW.size:

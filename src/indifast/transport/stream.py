@@ -84,7 +84,9 @@ class Receiver(Protocol):
     after the peer has finished sending, and `connection_lost` is called when the other direction ends. A receiver that
     assembles messages from several reads also has `held`, the bytes of the unfinished message, and `out_of_memory()`,
     which discards that message. A receiver that wants large contents in memory of its own has `target()`, which returns
-    what is to be filled next, or None, and `arrived(nbytes)`, which is called instead of `data_received` after that.
+    what is to be filled next, or None, and `arrived(nbytes)`, which is called instead of `data_received` after that. A
+    receiver whose reading depends on what it can write has `output_lost()`, which is called when nothing more can be
+    written although the peer's last data are still to be read.
     """
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int], /) -> None:
@@ -337,6 +339,8 @@ class Stream:
         self._ending: Callable[[], None] | None = None  # what ends the stream afterwards
         self._grace: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
+        self._looks = 0  # at what is under way after the last write
+        self._look: asyncio.TimerHandle | None = None  # the next one
 
     # -- For the owner
 
@@ -434,7 +438,7 @@ class Stream:
             return
         self._life = CLOSING
         self._unwatch_input()
-        if self._outbox is None:
+        if self._outbox is None or self._output is FAILED:
             self._end(None)
             return
         self._grace = self._loop.call_later(grace, self._give_up, grace)
@@ -447,7 +451,7 @@ class Stream:
 
     def _give_up(self, grace: float) -> None:
         """End the stream although the peer has not taken everything."""
-        left = getattr(self._outbox, "queued", 0)
+        left = self._unwritten()
         text = f"closed after {grace:g} s, in which the peer did not read the last {left} bytes"
         self._end(TimeoutError(text) if left else None)
 
@@ -579,6 +583,27 @@ class Stream:
         if self._life is CLOSING and self._flushed():
             self._end(None)
 
+    def _unwritten(self) -> int:
+        """Return how many bytes this process still has."""
+        return getattr(self._outbox, "queued", 0)
+
+    def _look_later(self) -> None:
+        """Have `_finish_if_flushed` called again."""
+        if self._look is None:
+            self._looks += 1
+            self._look = self._loop.call_later(min(_FIRST_LOOK * self._looks, _LONGEST_LOOK), self._look_again)
+
+    def _look_again(self) -> None:
+        self._look = None
+        self._finish_if_flushed()
+
+    def _output_failed(self) -> None:
+        """Note that nothing more can be written, while what the peer has written is still read."""
+        self._output = FAILED
+        output_lost = getattr(self._receiver, "output_lost", None)
+        if output_lost is not None:
+            output_lost()
+
     def _flushed(self) -> bool:
         outbox = self._outbox
         return outbox is None or not (outbox.pending or outbox.queued)
@@ -589,7 +614,7 @@ class Stream:
             return
         self._life = CLOSED
         self._unwatch_input()
-        for timer in (self._grace, self._starved):
+        for timer in (self._grace, self._starved, self._look):
             if timer is not None:
                 timer.cancel()
         self._buffer.streams.discard(self)
@@ -659,7 +684,6 @@ class SocketStream(Stream):
         self._more_fds: Sequence[int] = ()
         self._job: Job | None = None  # what `senders` are writing
         self._watching_output = False
-        self._last_looks = 0  # at what is under way after the last write
         self._expect_answer = expect_answer(self._loop)
         self._readable = self._reading(self._fd, self._read_unix if local else self._read_tcp)
         self._guard: Guard | None = None
@@ -924,11 +948,10 @@ class SocketStream(Stream):
             return False
         if self._guard is None or not self._guard.under_way:
             return True
-        if not self._last_looks:
+        if not self._looks:
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_WR)
-        self._last_looks += 1
-        self._loop.call_later(min(_FIRST_LOOK * self._last_looks, _LONGEST_LOOK), self._finish_if_flushed)
+        self._look_later()
         return False
 
     def _await_writable(self) -> None:
@@ -945,7 +968,7 @@ class SocketStream(Stream):
 
     def _write_failed(self, exc: OSError) -> None:
         if exc.errno in _PEER_GONE and self._input is not OVER and self._life is OPEN:
-            self._output = FAILED
+            self._output_failed()
             return  # the last data from the peer is still to be read, then its end of file
         self._end(exc)
 

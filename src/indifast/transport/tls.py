@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_GOODBYE = 0.25  # seconds that a peer has to answer the end of TLS, when it has everything else
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that a peer has for its handshake."""
 
@@ -117,6 +118,7 @@ class TLSStream(Stream):
         self._start = 0
         self._protocol = protocol
         self._held = False  # whether the transport is paused
+        self._clear = 0  # how often in a row nothing was under way after the last write
         self._leaving = False  # whether the transport has been told to close
         self._high = _HIGH_WATER
         transport.set_write_buffer_limits(high=_HIGH_WATER)
@@ -226,12 +228,24 @@ class TLSStream(Stream):
         self._end(exc, at_once=True)
 
     def _finish_if_flushed(self) -> None:
-        """Have the transport write its buffer and say goodbye; `_lost` then ends the stream."""
-        if self._life is CLOSING and self._flushed() and not self._leaving:
-            self._leaving = True
-            self._guard.close()
-            self._resume()  # what the peer still sends is discarded: unread, it would be an error of TLS
-            self._transport.close()
+        """Say goodbye once the peer's kernel has everything, and give the peer a moment to answer.
+
+        If the peer sends something after the goodbye, transports discard what they have not written.
+        """
+        if self._life is not CLOSING or not self._flushed() or self._leaving:
+            return
+        self._resume()  # what the peer sends meanwhile is discarded
+        self._clear = 0 if self.under_way else self._clear + 1
+        if self._clear < 2:  # once may be between two writes
+            self._look_later()
+            return
+        self._leaving = True
+        self._guard.close()
+        self._transport.close()
+        self._grace = self._loop.call_later(_GOODBYE, self._end, None)
+
+    def _unwritten(self) -> int:
+        return super()._unwritten() + self._transport.get_write_buffer_size()
 
     def _release(self) -> None:
         self._guard.close()
