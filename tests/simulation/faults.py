@@ -172,7 +172,7 @@ FAULTS: tuple[Fault, ...] = (
         past=True,
         shape="one link",
         theme="many commands",
-        seed=36,
+        seed=120,
     ),
     Fault(
         "frames come back into emptied books",
@@ -226,7 +226,7 @@ FAULTS: tuple[Fault, ...] = (
         past=True,
         shape="one server",
         theme="busy snoopers",
-        seed=13,
+        seed=40,
     ),
     Fault(
         "notes are lost",
