@@ -12,6 +12,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from indifast.client import IPyClient
+from indifast.handover import Home
 from tests.client.support import BLOBS, NUMBERS, SWITCHES, TEXTS, session
 from tests.support.blackbox import LIMIT
 from tests.support.waiting import eventually
@@ -138,3 +139,15 @@ def test_a_command_that_a_run_leaves_behind_is_not_cancelled_by_the_next() -> No
             assert [type(error) for error in errors] in ([ConnectionError], [KeyError])
 
     asyncio.run(run())
+
+
+def test_a_loop_that_was_closed_in_the_middle_of_a_run_is_no_home() -> None:
+    home = Home()
+
+    async def begin() -> None:
+        home.begin()
+
+    asyncio.run(begin())
+    assert home.thread
+    assert home.start(asyncio.sleep(0)) is None
+    assert not home.thread, "otherwise, whoever sends from another thread would try for ever"

@@ -379,3 +379,99 @@ def test_a_driver_of_a_server_that_has_ended_may_be_given_to_another(caplog: pyt
 
 def test_a_port_may_be_text() -> None:
     assert IPyServer(port="0").port == 0
+
+
+def test_a_client_that_is_cancelled_has_sent_everything() -> None:
+    peer = SlowPeer()
+
+    async def program() -> None:
+        client = Impatient("127.0.0.1", peer.port)
+        run = asyncio.create_task(client.asyncrun())
+        await client.wait_connected(LIMIT)
+        for _ in range(9):
+            await client.send(element(400_000))
+        peer.reads_soon()
+        await _cancel(run)
+        assert client.stats()["not_sent"] == 0
+
+    asyncio.run(program())
+    assert peer.all().count(b"last") == 9
+
+
+def test_a_client_that_is_cancelled_twice_has_ended_and_may_run_again() -> None:
+    class Own(IPyClient):
+        async def rxevent(self, event: object) -> None:
+            if isinstance(event, ConnectionLost):
+                told.set()
+                await asyncio.sleep(LIMIT)
+
+    told = asyncio.Event()
+
+    async def scenario() -> None:
+        async with IPyServer(Parked(), port=0) as server:
+            client = Own("127.0.0.1", server.port)
+            run = asyncio.create_task(client.asyncrun())
+            await client.ready(LIMIT, "D", quiet=0)
+            run.cancel()
+            await told.wait()
+            await _cancel(run)
+            assert client.stopped.is_set()
+            async with client:
+                await client.ready(LIMIT, "D", quiet=0)
+
+    asyncio.run(scenario())
+
+
+def test_a_driver_serves_the_next_client_after_one_that_read_nothing() -> None:
+    async def scenario() -> None:
+        driver = Parked()
+        driver["D"]["N"].label = "x" * 20_000
+        driver.listen("127.0.0.1", 0)
+        async with driver:
+            assert driver.listening_port is not None
+            port = driver.listening_port
+            rude = socket.create_connection(("127.0.0.1", port))
+            rude.setblocking(False)
+            for _ in range(400):  # until the driver reads nothing more
+                try:
+                    rude.send(b"<getProperties version='1.7'/>" * 100)
+                except BlockingIOError:
+                    await asyncio.sleep(0.005)
+            rude.close()
+
+            async def served() -> bool:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"<getProperties version='1.7'/>")
+                try:
+                    return bool(await reader.read(1))
+                finally:
+                    writer.close()
+
+            async with asyncio.timeout(LIMIT):
+                while not await served():
+                    await asyncio.sleep(0.05)
+
+    asyncio.run(scenario())
+
+
+FORKING = """
+import os, time
+os.write(1, b"<defTextVector device='Toy' name='T' state='Ok' perm='ro'><defText name='m'/></defTextVector>\\n")
+if os.fork() == 0:
+    os.setsid()
+    for _ in range(100):
+        time.sleep(0.3)
+        os.write(1, b"<message device='Toy' message='still here'/>\\n")
+os._exit(0)
+"""
+
+
+def test_a_driver_is_restarted_although_a_child_of_it_still_writes(tmp_path: Path) -> None:
+    program = python_program(tmp_path / "toy", FORKING)
+
+    async def scenario() -> None:
+        async with IPyServer(port=0) as server, asyncio.timeout(10):
+            exdriver = server.add_exdriver(str(program))
+            await eventually(lambda: exdriver.restarts >= 2)
+
+    asyncio.run(scenario())

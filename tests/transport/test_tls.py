@@ -103,11 +103,17 @@ def test_bytes_travel_both_ways(run, authority, mutual):
     run(scenario())
 
 
-def read_late(sock: socket.socket, context: ssl.SSLContext, start: threading.Event) -> int:
-    """Shake hands on a connection, read to its end once `start` is set, and return how many bytes there were."""
+def read_late(sock: socket.socket, context: ssl.SSLContext, start: threading.Event, words: int = 0) -> int:
+    """Shake hands on a connection, read to its end once `start` is set, and return how many bytes there were.
+
+    Say something so many times before that.
+    """
     total = 0
     with context.wrap_socket(sock, server_hostname="localhost") as tunnel:
-        start.wait()
+        while not start.wait(0.05):
+            if words:
+                tunnel.sendall(b"something else")
+                words -= 1
         while data := tunnel.recv(1 << 20):
             total += len(data)
     return total
@@ -141,7 +147,8 @@ def test_what_is_under_way_when_a_stream_is_closed_arrives_at_a_slow_reader(run,
     run(scenario())
 
 
-def test_a_stream_is_closed_only_when_everything_is_written(run, authority):
+@pytest.mark.parametrize("words", [0, 6])
+def test_a_stream_is_closed_only_when_everything_is_written(run, authority, words):
     """The program may end as soon as it is."""
     start, counts = threading.Event(), []
     readers: list[threading.Thread] = []
@@ -150,7 +157,7 @@ def test_a_stream_is_closed_only_when_everything_is_written(run, authority):
         accepted: list = []
         listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
         sock, context = socket.create_connection(("127.0.0.1", listener.port)), client_context(authority)
-        readers.append(threading.Thread(target=lambda: counts.append(read_late(sock, context, start))))
+        readers.append(threading.Thread(target=lambda: counts.append(read_late(sock, context, start, words))))
         readers[0].start()
         await eventually(lambda: accepted)
         (stream,) = accepted
