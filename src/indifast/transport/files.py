@@ -216,6 +216,7 @@ class FileStream(Stream):
     def _write_failed(self, exc: Exception) -> None:
         """End the stream, but if there is no reader any more, not before everything that it has written is read."""
         if isinstance(exc, BrokenPipeError) and self._input is not OVER and self._life is OPEN:
+            self._failure = exc
             self._output_failed()
             self._unwatch_output()
             self._loop.call_later(_LAST_WORDS, self._end_unless_paused, exc)

@@ -339,6 +339,7 @@ class Stream:
         self._ending: Callable[[], None] | None = None  # what ends the stream afterwards
         self._grace: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
+        self._failure: Exception | None = None  # to be reported with the end of the input
         self._looks = 0  # at what is under way after the last write
         self._look: asyncio.TimerHandle | None = None  # the next one
 
@@ -439,7 +440,7 @@ class Stream:
         self._life = CLOSING
         self._unwatch_input()
         if self._outbox is None or self._output is FAILED:
-            self._end(None)
+            self._end(self._failure)
             return
         self._grace = self._loop.call_later(grace, self._give_up, grace)
         self._finish_if_flushed()
@@ -577,7 +578,7 @@ class Stream:
         self._input = OVER
         eof_received = getattr(self._receiver, "eof_received", None)
         if eof_received is None or self._life is not OPEN or not eof_received():
-            self._end(None, at_once=True)
+            self._end(self._failure, at_once=True)
 
     def _finish_if_flushed(self) -> None:
         if self._life is CLOSING and self._flushed():
