@@ -69,13 +69,18 @@ class Answering:
     Attributes:
         port: The port of the server.
         heard: What the clients have sent; complete after the `with` block.
+
+    With `pings`, it answers those as well.
     """
 
-    def __init__(self, answer: bytes, *, context: ssl.SSLContext | None = None, close: bool = False) -> None:
+    def __init__(
+        self, answer: bytes, *, context: ssl.SSLContext | None = None, close: bool = False, pings: bool = False
+    ) -> None:
         self.heard = bytearray()
         self._answer = answer
         self._context = context
         self._close = close
+        self._pings = pings
         self._threads = [threading.Thread(target=self._accept)]
 
     def __enter__(self) -> Answering:
@@ -107,6 +112,8 @@ class Answering:
                 client.shutdown(socket.SHUT_RDWR)
             while data := client.recv(1 << 16):
                 self.heard += data
+                for uid in re.findall(rb'<pingRequest uid="([^"]*)"', data) if self._pings else ():
+                    client.sendall(b'<pingReply uid="%s"/>' % uid)
 
     def _client(self, peer: socket.socket) -> socket.socket:
         if self._context is None:

@@ -502,7 +502,7 @@ def test_a_file_that_cannot_be_sent(tmp_path: Path, name: str, said: str) -> Non
 
 def test_a_file_is_sent(tmp_path: Path) -> None:
     (tmp_path / "dark.fits.gz").write_bytes(b"content")
-    with Answering(BLOB) as server:
+    with Answering(BLOB, pings=True) as server:
         done = tool("set", server.port, "-v", *SURE, "S.IMAGE.FILE=dark.fits.gz", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "S.IMAGE.FILE <- dark.fits.gz\n")
     assert b'format=".fits.gz"' in server.heard and b"Y29udGVudA==" in server.heard
@@ -510,7 +510,7 @@ def test_a_file_is_sent(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["secret", "private/a.fits"])
 def test_a_file_without_permission(name: str) -> None:
-    with Answering(BLOB) as server, not_permitted() as folder:
+    with Answering(BLOB, pings=True) as server, not_permitted() as folder:
         done = unprivileged("set", "-p", server.port, *SURE, f"S.IMAGE.FILE={folder}/{name}")
     said = f"indifast set: {folder}/{name}: permission denied\n"
     assert (done.returncode, done.stderr) == (Status.TROUBLE, said)
