@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError
 from functools import wraps
 from operator import attrgetter
@@ -111,6 +111,11 @@ def library_method(program: type, name: str) -> Any:
         if method is not None and getattr(method, _LIBRARY, None) is method:
             return method
     return None
+
+
+async def awaited(work: Awaitable[None]) -> None:
+    """Await what a method of a program has returned, so that it can run as a task."""
+    await work
 
 
 class RunEnded(Exception):

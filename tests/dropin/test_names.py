@@ -116,6 +116,20 @@ async def coroutine(self: object) -> None:
     """A coroutine method of a program."""
 
 
+def using(base: type[Any], name: str, way: Callable[..., object]) -> type[Any]:
+    """Return a class of a program that has an attribute of this name, a list, or else a method."""
+
+    class Own(base):  # type: ignore[misc]
+        def __init__(self, *words: Any) -> None:
+            super().__init__(*words)
+            if way is list:
+                setattr(self, name, [])
+
+    if way is not list:
+        setattr(Own, name, way)
+    return Own
+
+
 def faults(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
@@ -125,15 +139,8 @@ def faults(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_client_runs_whatever_its_program_calls_its_own(
     way: Callable[..., object], name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Own(Client):
-        def __init__(self, *words: Any) -> None:
-            super().__init__(*words)
-            if way is list:
-                setattr(self, name, [])
-
-    if way is not list:
-        setattr(Own, name, way)
-    client = asyncio.run(converse(Driver(devices()), Own))
+    own = using(Client, name, way)
+    client = asyncio.run(converse(Driver(devices()), own))
     assert getattr(client, name) == [] if way is list else getattr(client, name).__func__ is way
     if name not in HOOKS or way is not method:
         assert not faults(caplog)
@@ -177,15 +184,8 @@ def test_tls_is_not_given_up_for_an_attribute_of_the_program() -> None:
 def test_a_driver_runs_whatever_its_program_calls_its_own(
     way: Callable[..., object], name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Own(Driver):
-        def __init__(self, *words: Any) -> None:
-            super().__init__(*words)
-            if way is list:
-                setattr(self, name, [])
-
-    if way is not list:
-        setattr(Own, name, way)
-    driver = Own(devices())
+    own = using(Driver, name, way)
+    driver = own(devices())
     asyncio.run(converse(driver, Client))
     assert getattr(driver, name) == [] if way is list else getattr(driver, name).__func__ is way
     assert not faults(caplog)

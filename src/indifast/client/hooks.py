@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
-from xml.etree import ElementTree
 
 from indifast.client.lifecycle import Lifecycle
 from indifast.client.link import Link
 from indifast.client.settings import Program
-from indifast.handover import overridden
+from indifast.handover import awaited, overridden
 from indifast.protocol import wire
-from indifast.protocol.message import INLINE, Routable
+from indifast.protocol.message import Routable
 
 logger = logging.getLogger("indifast.client.ipyclient")
 
@@ -38,7 +37,7 @@ class Hooks:
         if send is None or not self._link.connected:
             await self._link.transmit(message)
         else:
-            await send(_tree(message))
+            await send(wire.parsed(message))
 
     def send_now(self, message: Routable) -> None:
         """Queue a message. See `Link.send_now`."""
@@ -53,7 +52,7 @@ class Hooks:
         if ask is None:
             self.send_now(wire.get_properties())
         else:
-            self._spawn(_awaited(ask()))
+            self._spawn(awaited(ask()))
 
     def resend(self, policies: list[tuple[str, str | None, str]]) -> None:
         """Send BLOB policies: names of device and vector, and the policy."""
@@ -68,10 +67,6 @@ class Hooks:
         self._lifecycle.spawn(_guarded(work))
 
 
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
-
-
 async def _resend(resend: _Method, policies: list[tuple[str, str | None, str]]) -> None:
     for device, vector, _ in policies:
         await (resend(device) if vector is None else resend(device, vector))
@@ -82,7 +77,3 @@ async def _guarded(work: Coroutine[Any, Any, None]) -> None:
         await work
     except Exception:
         logger.exception("a method of the program that sends has failed")
-
-
-def _tree(message: Routable) -> ElementTree.Element:
-    return ElementTree.fromstring(b"".join(message.parts(INLINE) or ()))

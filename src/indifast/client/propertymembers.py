@@ -118,25 +118,38 @@ class SnapMember(Member):
         return {"label": self.label, "value": self.membervalue, **_marks(self, inc_user_string, inc_itemid)}
 
 
-class _ChoiceMember(Member):
-    """A member whose value is one of a few words."""
+class _CheckedMember(Member):
+    """A member that takes some values only."""
 
     _snap_class = SnapMember
-    _choices: ClassVar[Collection[str]]
 
     def __init__(self, name: str, label: str | None, membervalue: str) -> None:
-        super().__init__(name, label, self.checkvalue(membervalue, self._choices))
+        super().__init__(name, label, self._checked(name, membervalue))
 
     @property
     def membervalue(self) -> str:
-        """One of the words; assigning anything else raises ParseException."""
+        """The value; assigning one that is not allowed raises ParseException."""
         value: str = self._membervalue
         return value
 
     @membervalue.setter
     def membervalue(self, value: str) -> None:
-        self._membervalue = self.checkvalue(value, self._choices)
+        self._membervalue = self._checked(self._name, value)
         self._touch()
+
+    def _checked(self, name: str, value: Any) -> str:
+        """Return a value for the member with this name, or raise ParseException."""
+        raise NotImplementedError
+
+
+class _ChoiceMember(_CheckedMember):
+    """A member whose value is one of a few words."""
+
+    _choices: ClassVar[Collection[str]]
+
+    def _checked(self, name: str, value: Any) -> str:
+        word: str = self.checkvalue(value, self._choices)
+        return word
 
 
 class SwitchMember(_ChoiceMember):
@@ -161,34 +174,20 @@ class LightMember(_ChoiceMember):
         super().__init__(name, label, membervalue)
 
 
-class TextMember(Member):
+class TextMember(_CheckedMember):
     """A text, without leading and trailing whitespace."""
 
-    _snap_class = SnapMember
-
     def __init__(self, name: str, label: str | None = None, membervalue: str = "") -> None:
-        super().__init__(name, label, _string(name, membervalue))
+        super().__init__(name, label, membervalue)
 
-    @property
-    def membervalue(self) -> str:
-        """The text; assigning anything else raises ParseException."""
-        value: str = self._membervalue
+    def _checked(self, name: str, value: Any) -> str:
+        if not isinstance(value, str):
+            raise ParseException(f"{name}: the text must be a str, not {type(value).__name__}")
         return value
-
-    @membervalue.setter
-    def membervalue(self, value: str) -> None:
-        self._membervalue = _string(self._name, value)
-        self._touch()
 
     def onetext(self, newvalue: str) -> ElementTree.Element:
         """Return the `oneText` element that asks for `newvalue`."""
         return _one("oneText", self.name, newvalue)
-
-
-def _string(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise ParseException(f"{name}: the text must be a str, not {type(value).__name__}")
-    return value
 
 
 class ParentNumberMember(Member):

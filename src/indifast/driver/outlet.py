@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
-from indifast.handover import library_method, overridden
+from indifast.handover import awaited, library_method, overridden
+from indifast.protocol import wire
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element as TreeElement
@@ -67,12 +68,8 @@ class Outlet:
             self.send_as_is(message)
 
     def _filter(self, message: Routable) -> Coroutine[Any, Any, None]:
-        from xml.etree.ElementTree import fromstring
-
-        from indifast.protocol.message import INLINE
-
         send: Callable[[TreeElement], Awaitable[None]] = overridden(self._driver, "send") or self._driver.send
-        return _awaited(send(fromstring(b"".join(message.parts(INLINE) or ()))))
+        return awaited(send(wire.parsed(message)))
 
     def send_as_is(self, message: Routable) -> None:
         """Send a message on the link, whatever the program overrides."""
@@ -106,10 +103,6 @@ class Outlet:
             return any(link.demand(device, name))
         except RuntimeError:  # the event loop's thread changed the data while this thread read it
             return True
-
-
-async def _awaited(sending: Awaitable[None]) -> None:
-    await sending
 
 
 def _log_sent(message: Routable) -> None:

@@ -105,10 +105,10 @@ class Runtime:
     def serve(self, server: str) -> None:
         """Assign the driver to a server.
 
+        A driver whose run is over may be assigned anew.
+
         Args:
             server: The name of the server, for messages.
-
-        A driver whose run is over may be assigned anew.
 
         Raises:
             RuntimeError: The driver is assigned already.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from indifast._base64 import encode_into, encoded_length
 from indifast._parser import escape_attr, escape_text
-from indifast.protocol.message import Buffer, Wire
+from indifast.protocol.message import INLINE, Buffer, Routable, Wire
 from indifast.protocol.vocabulary import VERSION
 
 if TYPE_CHECKING:
@@ -71,6 +71,13 @@ def tree(source: TreeElement) -> str:
         if not isinstance(value, str):
             raise TypeError(f"{value!r} can't be written as XML")
     return element(source.tag, source.attrib, escape_text(source.text or "") + "".join(map(tree, source)))
+
+
+def parsed(message: Routable) -> TreeElement:
+    """Return a message as an element of `xml.etree.ElementTree`, with its BLOBs inline."""
+    from xml.etree.ElementTree import fromstring
+
+    return fromstring(b"".join(message.parts(INLINE) or ()))
 
 
 # -- Instructions

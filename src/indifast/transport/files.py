@@ -219,15 +219,15 @@ class FileStream(Stream):
             self._failure = exc
             self._output_failed()
             self._unwatch_output()
-            self._loop.call_later(_LAST_WORDS, self._end_unless_paused, exc)
+            self._loop.call_later(_LAST_WORDS, self._end_unless_paused)
         else:
             self._end(exc)
 
-    def _end_unless_paused(self, exc: Exception) -> None:
+    def _end_unless_paused(self) -> None:
         if self._input is PAUSED:
-            self._loop.call_later(_LAST_WORDS, self._end_unless_paused, exc)
+            self._loop.call_later(_LAST_WORDS, self._end_unless_paused)
         else:
-            self._end(exc)
+            self._end(self._failure)
 
     def _release(self) -> None:
         self._unwatch_output()
