@@ -11,12 +11,16 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from indifast.protocol.complaints import Complaints
+from indifast.transport.stream import read_buffer
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ("d31", "d22", "d12")
@@ -101,6 +105,16 @@ def same_logging() -> Iterator[None]:
     logger.setLevel(before[0])
     logger.propagate = before[1]
     logger.handlers[:] = before[2]
+
+
+@pytest.fixture(autouse=True)
+def fresh_complaints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reset the limits on log lines that the whole process shares: other tests may have used them up."""
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("indifast.")]
+    for owner in [*modules, read_buffer()]:
+        complaints = getattr(owner, "_complaints", None)
+        if isinstance(complaints, Complaints):
+            monkeypatch.setattr(owner, "_complaints", Complaints(complaints._logger))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import pytest
 
-from indifast.protocol import callbacks
 from indifast.protocol.callbacks import call_all
 from indifast.protocol.complaints import BURST, Complaints
-
-
-@pytest.fixture(autouse=True)
-def complaints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callbacks, "_complaints", Complaints(logging.getLogger(callbacks.__name__)))
 
 
 def failing(error: BaseException) -> Callable[[], None]:

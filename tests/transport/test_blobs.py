@@ -6,7 +6,6 @@ import asyncio
 import errno
 import fcntl
 import gc
-import logging
 import os
 import re
 import socket
@@ -20,7 +19,7 @@ from xml.etree.ElementTree import tostring
 import pytest
 
 from indifast._parser import Tokenizer
-from indifast.protocol.complaints import BURST, Complaints
+from indifast.protocol.complaints import BURST
 from indifast.protocol.etree import to_tree
 from indifast.protocol.message import INLINE, opened
 from indifast.transport import blobs, shm
@@ -39,12 +38,6 @@ SMALL = os.urandom(1000)
 BIG = os.urandom(5 * LARGE + 17)
 VECTOR = {"device": "Cam", "name": "CCD1", "state": "Ok", "timestamp": "2026-01-01T00:00:00", "message": None}
 ATTACHED = "name='a' size='5' format=''"
-
-
-@pytest.fixture(autouse=True)
-def complaints(monkeypatch):
-    """Reset the limit on complaints, which those of other tests have used up."""
-    monkeypatch.setattr(blobs, "_complaints", Complaints(logging.getLogger(blobs.__name__)))
 
 
 @pytest.fixture

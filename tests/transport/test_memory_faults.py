@@ -5,14 +5,12 @@ Faults are put where they are wanted. `test_out_of_memory` and `test_scarce_time
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from indifast.protocol.complaints import Complaints
 from indifast.transport import files
 from indifast.transport import stream as streams
 from indifast.transport.files import FileStream
@@ -23,12 +21,6 @@ from tests.support.waiting import eventually
 from tests.transport.support import Pieces, Recorder
 
 PAIRS = {"unix": unix_pair, "tcp": tcp_pair}
-
-
-@pytest.fixture(autouse=True)
-def complaints(monkeypatch):
-    """Reset the limit on complaints, which those of other tests have used up."""
-    monkeypatch.setattr(read_buffer(), "_complaints", Complaints(logging.getLogger(streams.__name__)))
 
 
 class Refuses:
