@@ -21,8 +21,8 @@ from indifast.protocol import wire
 from indifast.protocol.limits import Limits
 from indifast.protocol.message import Wire
 from tests.server.support import Client
-from tests.support.blackbox import LIMIT, python_environment
-from tests.support.commands import INDIFAST
+from tests.support.blackbox import LIMIT, Child, python_environment
+from tests.support.commands import INDIFAST, SOON_STUCK
 from tests.support.programs import python_program
 from tests.support.waiting import eventually
 
@@ -158,6 +158,32 @@ def test_what_a_driver_could_not_send_is_counted(caplog: pytest.LogCaptureFixtur
     assert re.search(r"\d+ messages to 127.0.0.1:\d+ were queued but not sent: closed after 2 s", caplog.text)
 
 
+def test_the_grace_of_a_driver_is_also_that_of_its_stream() -> None:
+    async def scenario() -> bytes:
+        driver = Parked()
+        driver.listen("127.0.0.1", 0)
+        run = asyncio.create_task(driver.asyncrun(grace=LIMIT))
+        await eventually(lambda: driver.listening_port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", driver.listening_port)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        link = driver._indifast_runtime.link
+        await eventually(lambda: link._client is not None)  # type: ignore[union-attr]
+        while link._client._outbox.messages < 2:  # type: ignore[union-attr]
+            await driver.send_message("x" * 400_000)
+            await asyncio.sleep(0.01)
+        await driver.send_message("last")
+        driver.shutdown()
+        await asyncio.sleep(3.0)  # longer than the time that a peer has at least
+        assert not run.done()
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        received = await reader.read()
+        await run
+        writer.close()
+        return received
+
+    assert b"last" in asyncio.run(scenario())
+
+
 DEFINED = """<defTextVector device="D" name="T" state="Ok" perm="rw"><defText name="m"/></defTextVector>"""
 
 
@@ -171,6 +197,16 @@ def test_set_waits_until_a_slow_server_has_everything(tmp_path: Path) -> None:
         _, said = tool.communicate(timeout=LIMIT)
     assert (tool.returncode, said) == (0, "")
     assert b"</newBLOBVector>" in peer.all()
+
+
+def test_set_reports_a_server_that_takes_nothing(tmp_path: Path) -> None:
+    peer, file = SlowPeer(TAKES_FILES), tmp_path / "large"
+    file.write_bytes(bytes(3_600_000))
+    words = [*SOON_STUCK, "set", "-h", "127.0.0.1", "-p", str(peer.port), "-t", "0.3", f"D.B.m={file}"]
+    with Child(words, tmp_path, env=python_environment()) as tool:
+        assert tool.wait() == 3
+    assert re.search(r"the server has taken nothing for 0.5 s: up to \d+ bytes were not sent\n", tool.stderr)
+    peer.go.set()
 
 
 TERMINATED = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
@@ -16,6 +15,7 @@ from indifast._parser import Element, Tokenizer
 from indifast.recording import Direction, Party, Recorder, Recording
 from indifast.transport.blobs import BlobContent, BlobMessage
 from tests.support.blackbox import Channel, Child, python_environment
+from tests.support.commands import INDIFAST
 
 DEFINITION = (
     '<defNumberVector device="Dome" name="ANGLE" label="Angle" group="Main" state="Idle" perm="rw" timeout="60"'
@@ -92,15 +92,14 @@ def as_text(path: Path) -> bytes:
 
 def command(folder: Path, *words: object) -> Child:
     """Start a command of `indifast`; its output goes to the same file as its messages."""
-    return Child([sys.executable, "-m", "indifast", *map(str, words)], folder, env=python_environment())
+    return Child([*INDIFAST, *map(str, words)], folder, env=python_environment())
 
 
 class Replay(Child):
     """`indifast replay` on a port that the kernel chooses."""
 
-    def __init__(self, folder: Path, *words: object) -> None:
-        argv = [sys.executable, "-m", "indifast", "replay", "--port", "0", *map(str, words)]
-        super().__init__(argv, folder, env=python_environment())
+    def __init__(self, folder: Path, *words: object, program: Sequence[str] = INDIFAST) -> None:
+        super().__init__([*program, "replay", "--port", "0", *map(str, words)], folder, env=python_environment())
 
     @property
     def port(self) -> int:

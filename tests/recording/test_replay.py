@@ -34,6 +34,7 @@ from tests.recording.support import (
     write,
 )
 from tests.support.blackbox import LIMIT, PYTHON, Channel, python_environment
+from tests.support.commands import SOON_STUCK
 from tests.support.servers import getprop
 
 NOISE = random.Random(7).randbytes(200_000)
@@ -153,6 +154,36 @@ def test_as_fast_as_possible_loses_nothing(tmp_path: Path) -> None:
     assert updates == [str(number) for number in range(3000)] + ["-1"]
     digests = [hashlib.sha256(content(message)).digest() for message in got if b"<setBLOBVector" in message]
     assert digests == [hashlib.sha256(frame).digest() for frame in frames]
+
+
+def test_the_end_waits_for_a_client_that_is_behind(tmp_path: Path) -> None:
+    frames = [random.Random(number).randbytes(4_000_000) for number in range(3)]  # more than the kernel takes
+    path = recorded(tmp_path / "r", [0] * 5, [DEFINITION, PICTURE, *map(picture, frames)])
+    with Replay(tmp_path, "--speed", "max", "--wait", "--once", path) as replay:
+        client = replay.client(b'<enableBLOB device="Dome">Also</enableBLOB><getProperties version="1.7"/>')
+        replay.until_stderr("waiting for clients that are behind; Ctrl-C ends it")
+        got = client.until_end()
+        assert replay.wait() == 0
+    assert [content(message) for message in got if b"<setBLOBVector" in message] == frames
+
+
+def test_a_client_that_takes_nothing_at_the_end_is_reported(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "r", [0] * 3, [DEFINITION, PICTURE, picture(bytes(12_000_000))])
+    with Replay(tmp_path, "--speed", "max", "--wait", "--once", path, program=SOON_STUCK) as replay:
+        client = replay.client(b'<enableBLOB device="Dome">Also</enableBLOB><getProperties version="1.7"/>')
+        assert replay.wait() == 3
+        client.close()
+    assert re.search(r"clients have taken nothing for 0.5 s: up to \d+ bytes were not sent\n", replay.stderr)
+
+
+def test_a_client_that_takes_nothing_at_the_end_may_be_left_behind(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "r", [0] * 3, [DEFINITION, PICTURE, picture(bytes(12_000_000))])
+    with Replay(tmp_path, "--speed", "max", "--wait", "--once", path) as replay:
+        client = replay.client(b'<enableBLOB device="Dome">Also</enableBLOB><getProperties version="1.7"/>')
+        replay.until_stderr("waiting for clients that are behind")
+        replay.process.send_signal(signal.SIGINT)
+        assert replay.wait() == 0
+        client.close()
 
 
 def test_repeated_replay(tmp_path: Path) -> None:

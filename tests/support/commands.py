@@ -11,6 +11,16 @@ from tests.support.blackbox import LIMIT, PYTHON, Child, python_environment
 
 INDIFAST = (PYTHON, "-m", "indifast")
 
+_SOON_STUCK = """
+import sys
+from indifast.cli.toolkit import delivery
+delivery.STUCK = 0.5
+from indifast.cli.main import main
+sys.exit(main())
+"""
+SOON_STUCK = (PYTHON, "-c", _SOON_STUCK)
+"""The same command; it soon gives up peers that take nothing of what it has sent."""
+
 
 def run(
     *words: object,

@@ -165,7 +165,10 @@ class IPyClient(Settings, UserDict[str, Device]):
 
     @property
     def unsent(self) -> int:
-        """Bytes that were sent but have not reached the server's machine yet, as far as the kernel says; 0 if none."""
+        """Bytes that were sent but have not reached the server's machine yet, as far as the kernel says; 0 if none.
+
+        A message that is partly written counts as a whole.
+        """
         return self._indifast.link.unsent
 
     # -- Model

@@ -15,6 +15,7 @@ from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.selection import selected
 from indifast.routing.interest import MAX_ENTRIES, BlobPolicies
 from indifast.routing.link import Demand, Link
+from indifast.transport.stream import CLOSE_GRACE
 
 if TYPE_CHECKING:
     from indifast._parser import Element
@@ -154,13 +155,13 @@ class PortLink(Link):
         if self._client is not None:
             self._client.on_receive(callback)
 
-    def close(self) -> None:
-        """Stop listening, and disconnect the client."""
+    def close(self, grace: float = CLOSE_GRACE) -> None:
+        """Stop listening, and disconnect the client once what is queued is written, or after `grace` seconds."""
         self.closed = True
         if self._listener is not None:
             self._listener.close()
         if self._client is not None:
-            self._client.close()
+            self._client.close(grace)
 
     async def wait_closed(self) -> None:
         """Wait until what was queued for the client has been written or given up."""

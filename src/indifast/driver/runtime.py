@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from indifast.routing.link import Link
 
 GRACE = 2.0
-"""Seconds that user code has after a shutdown before it is cancelled."""
+"""Seconds that user code has after a shutdown before it is cancelled, and the least that the peer has to read on."""
 
 _TURN = 64  # messages handled before other tasks get a turn
 
@@ -172,6 +172,7 @@ class Runtime:
         self._driver.stopped.set()
 
     async def _run(self, grace: float) -> None:
+        closing = max(grace, GRACE)
         own = None if self.open_link is None else await self.open_link(self._refusals.refuse)
         if own is not None:
             self._outlet.link = own
@@ -207,7 +208,10 @@ class Runtime:
                 raise error
         finally:
             self._close(link)
-            if own is not None:
+            if own is None:
+                link.close()
+            else:
+                own.close(closing)
                 await own.wait_closed()
 
     async def _until_ended(self, receiving: asyncio.Task[None]) -> None:
@@ -238,7 +242,6 @@ class Runtime:
 
     def _close(self, link: Link) -> None:
         link.on_receive(None)
-        link.close()
         self.snoops.stop()
         self._dispatcher.clear()
         self._tasks.close()

@@ -19,6 +19,7 @@ from indifast.routing.queuelistener import QueueListener
 from indifast.transport.incoming import MessageReader
 from indifast.transport.packing import ByRate, wanted
 from indifast.transport.rawframes import OFFERED, Agreement
+from indifast.transport.stream import CLOSE_GRACE
 
 if TYPE_CHECKING:
     from indifast._parser import Element
@@ -39,6 +40,10 @@ class OwnLink(Link, Protocol):
     @property
     def ended(self) -> bool:
         """Whether no more messages will arrive and the driver has taken all of them."""
+        ...
+
+    def close(self, grace: float = CLOSE_GRACE) -> None:
+        """Stop sending and receiving; what is queued is still written, for at most `grace` seconds."""
         ...
 
     async def wait_closed(self) -> None:
@@ -175,12 +180,12 @@ class StreamLink(Link, QueueListener):
         """Call `callback` when there may be something to take. See `Link.on_receive`."""
         self._callback = callback
 
-    def close(self) -> None:
-        """Receive nothing more; what is queued is still written, for a while."""
+    def close(self, grace: float = CLOSE_GRACE) -> None:
+        """Receive nothing more; what is queued is still written, for at most `grace` seconds."""
         if not self.closed:
             self.closed = True
             self._inbox.clear()
-            self._stream.close()
+            self._stream.close(grace)
 
     async def wait_closed(self) -> None:
         """Wait until what was queued has been written or given up."""

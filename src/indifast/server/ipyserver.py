@@ -309,6 +309,14 @@ class IPyServer:
         return self._stop
 
     @property
+    def unsent(self) -> int:
+        """Bytes for clients that have not reached the clients' machines yet, as far as the kernel says; 0 if none.
+
+        A message that is partly written counts as a whole.
+        """
+        return sum(peer.outbox.queued + stream.under_way for peer, stream in self._clients.items())
+
+    @property
     def keepalive(self) -> float | None:
         """Seconds after which a client that was sent nothing else is sent a message; 0 or None for never."""
         return self._keepalive

@@ -16,6 +16,7 @@ from indifast.cli import WRITING
 from indifast.cli.arguments import Parser, number
 from indifast.cli.lossy import never_wait
 from indifast.cli.signals import STOPPING, handle_in
+from indifast.cli.toolkit.delivery import STUCK, until_taken
 from indifast.cli.toolkit.session import Status, ToolError, file_failure, run
 from indifast.protocol import jsonform
 from indifast.protocol.drivernames import PORT
@@ -37,10 +38,12 @@ examples:
   indifast replay --info night.indi
   indifast replay --print --json night.indi | head
 
-exit status: 0 ended; 2 the recording cannot be read, or the port is in use"""
+exit status: 0 ended; 2 the recording cannot be read, or the port is in use; 3 clients did not take the rest after
+--once"""
 
 _PROGRAM = "indifast replay"
 _REFRESH = 0.5  # seconds between updates of the progress line
+_PATIENCE = 1.0  # seconds for which the end waits for clients without saying so
 _LONGEST = 366 * 86400.0  # seconds
 
 
@@ -140,11 +143,31 @@ async def _serve(options: argparse.Namespace, what: str) -> int:
                 _say_the_end(player, options)
                 if not options.once:
                     await stopped
+                elif left := await _until_taken(server, stopped):
+                    taken = f"clients have taken nothing for {STUCK:g} s"
+                    raise ToolError(f"{taken}: up to {left} bytes were not sent", Status.TIMEOUT)
         finally:
             for task in (playing, stopped, progress):
                 task.cancel()
             await asyncio.wait((playing, stopped, progress))
     return Status.DONE
+
+
+async def _until_taken(server: IPyServer, stopped: asyncio.Task[Any]) -> int:
+    """Wait until the clients have taken everything, or the command is stopped.
+
+    Returns:
+        The bytes that clients have not taken although there was time; 0 if the command is stopped.
+    """
+    taking = asyncio.create_task(until_taken(lambda: server.unsent))
+    try:
+        await asyncio.wait((taking, stopped), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        if not (taking.done() or stopped.done()):
+            _say("waiting for clients that are behind; Ctrl-C ends it")
+            await asyncio.wait((taking, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return taking.result() if taking.done() else 0
+    finally:
+        taking.cancel()
 
 
 async def _play(player: Player, options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 from indifast.cli.arguments import Parser, number, states
 from indifast.cli.toolkit.assignments import TYPES, Assignment, parse_assignment
 from indifast.cli.toolkit.definitions import PATIENCE, add_patience, gather
+from indifast.cli.toolkit.delivery import STUCK, until_taken
 from indifast.cli.toolkit.failures import Status, ToolError, file_failure
 from indifast.cli.toolkit.following import Progress, add_no_messages, drawn, messages
 from indifast.cli.toolkit.output import shown
@@ -61,12 +62,6 @@ arguments; 3 the property did not get there in time; 4 the driver answered with 
 
 _PROGRAM = "indifast set"
 _UNTYPED = "\0"
-
-_LOOK = 0.02
-"""Seconds between two looks at what is still to be sent."""
-
-_STUCK = 20.0
-"""Seconds without progress after which sending has failed."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -126,39 +121,42 @@ async def _set(options: argparse.Namespace) -> int:
         for assignment in assignments:
             if assignment.problem and assignment.target(client) is None:
                 raise ToolError(assignment.problem)  # before anything is sent
-        status = Status.DONE
-        for assignment in assignments:
-            try:
-                await _send(client, assignment, options)
-            except (INDICheckError, ToolError) as error:
-                if getattr(error, "status", Status.NOTHING) != Status.NOTHING:
-                    raise
-                print(for_terminal(f"indifast set: {error}"), file=sys.stderr)
-                status = Status.NOTHING
-        if options.wait is None:
-            await _until_taken(client)
-            # Servers answer in order, so a reply means that the server has everything. Old servers do not reply at all.
-            with suppress(TimeoutError):
-                await client.ping(options.patience or PATIENCE)
+        if options.wait is not None:
+            return await _send_all(client, assignments, options)
+        status = await _taken(client, _send_all(client, assignments, options))
+        # Servers answer in order, so a reply means that the server has everything. Old servers do not reply at all.
+        with suppress(TimeoutError):
+            await client.ping(options.patience or PATIENCE)
         return status
 
 
-async def _until_taken(client: IPyClient) -> None:
-    """Wait until the server's machine has everything, however long that takes over a slow link.
+async def _send_all(client: IPyClient, assignments: Sequence[Assignment], options: argparse.Namespace) -> Status:
+    status = Status.DONE
+    for assignment in assignments:
+        try:
+            await _send(client, assignment, options)
+        except (INDICheckError, ToolError) as error:
+            if getattr(error, "status", Status.NOTHING) != Status.NOTHING:
+                raise
+            print(for_terminal(f"indifast set: {error}"), file=sys.stderr)
+            status = Status.NOTHING
+    return status
+
+
+async def _taken(client: IPyClient, sending: Coroutine[Any, Any, Status]) -> Status:
+    """Wait until the server's machine has taken all that is sent, and return what `sending` returns.
 
     Raises:
         ToolError: It takes nothing for a while.
     """
-    left, since = client.unsent, time.monotonic()
-    while left and client.connected:
-        await asyncio.sleep(_LOOK)
-        before, left = left, client.unsent
-        if left != before:
-            since = time.monotonic()
-        elif time.monotonic() - since > _STUCK:
-            raise ToolError(
-                f"the server has taken nothing for {_STUCK:g} s: {left} bytes were not sent", Status.TIMEOUT
-            )
+    task = asyncio.ensure_future(sending)
+    try:
+        if left := await until_taken(lambda: client.unsent if client.connected else 0, task):
+            taken = f"the server has taken nothing for {STUCK:g} s"
+            raise ToolError(f"{taken}: up to {left} bytes were not sent", Status.TIMEOUT)
+        return await task
+    finally:
+        task.cancel()
 
 
 def _needs_property(assignment: Assignment, options: argparse.Namespace) -> bool:
