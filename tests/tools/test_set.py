@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -12,10 +13,13 @@ import pytest
 
 from indifast.cli.toolkit.assignments import parse_assignment
 from indifast.cli.toolkit.failures import Status, ToolError
+from indifast.cli.toolkit.following import Progress
+from indifast.client import IPyClient
 from tests.support import commands
 from tests.support.blackbox import LIMIT, PYTHON, free_port, python_environment, until
 from tests.support.commands import INDIFAST
 from tests.support.libindi import Indiserver, libindi, value
+from tests.support.waiting import eventually
 from tests.tools.support import (
     CAMERA,
     MOUNT,
@@ -443,6 +447,28 @@ def test_the_progress_of_a_slew_is_drawn(server: int) -> None:
     assert all(re.match(r"\[#*-*\] Busy, \d+ s, RA +\d+:\d+:\d+, ", line) for line in lines)
     filled = [line.count("#") for line in lines]
     assert filled[0] < filled[-1]
+
+
+COORDINATE = """<defNumberVector device="{}" name="C" state="Busy" perm="rw">
+<defNumber name="RA" format="%g" min="0" max="24" step="0">{}</defNumber>
+<defNumber name="DEC" format="%g" min="-90" max="90" step="0">{}</defNumber></defNumberVector>"""
+
+
+def test_a_coordinate_that_was_there_already_says_nothing_about_the_progress() -> None:
+    """Or the bar of a mount that moves in declination alone would be as empty as the mount tracks well."""
+
+    async def bars() -> list[str]:
+        async with IPyClient("localhost", server.port) as client:
+            await eventually(lambda: "after" in client)
+            device = "before"
+            both = Progress(lambda: client[device]["C"], {"RA": "6.1", "DEC": "80"})
+            alone = Progress(lambda: client[device]["C"], {"RA": "6.1"})
+            device = "after"
+            return [progress.line().partition("] ")[0] for progress in (both, alone)]
+
+    definitions = COORDINATE.format("before", 6.1001, 0) + COORDINATE.format("after", 6.1002, 40)
+    with Answering(definitions.encode()) as server:
+        assert [bar.count("#") == bar.count("-") > 0 for bar in asyncio.run(bars())] == [True, False]
 
 
 SLEWING = b"""

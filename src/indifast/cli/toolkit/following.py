@@ -14,9 +14,13 @@ from indifast.cli.toolkit import console
 from indifast.client import IPyClient, Message, getfloat
 from indifast.client.events import setVector
 from indifast.client.streams import EventStream
+from indifast.protocol.rules import range_of
 
 _STEP = 0.1
 """Seconds between two looks at the progress."""
+
+_HARDLY = 0.001
+"""Share of the range of a member: a shorter way says little, as a mount that tracks moves that far in between, too."""
 
 _COUNTING_DOWN = "_EXPOSURE"
 """How properties are named whose number is the time that is left."""
@@ -141,10 +145,21 @@ class Progress:
             return f"waiting, {seconds}"
         parts = [f"{name} {vector.member(name).getshownvalue().strip()}" for name in self._wanted if name in vector]
         text = ", ".join([f"{vector.state}", seconds, *parts])
-        shares = [share for name in self._wanted if name in vector and (share := self._share(vector, name)) is not None]
+        shares = self._shares(vector)
         return f"{console.bar(min(shares), len(text) + 1)} {text}" if shares and vector.state == "Busy" else text
 
+    def _shares(self, vector: Any) -> list[float]:
+        """Return how much of its way each member has gone. Those that have hardly any count if there are no others."""
+        shares = {name: share for name in self._wanted if (share := self._share(vector, name)) is not None}
+        return [share for name, share in shares.items() if self._far(vector, name)] or [*shares.values()]
+
+    def _far(self, vector: Any, name: str) -> bool:
+        limits = range_of(vector.member(name).min, vector.member(name).max)
+        return limits is None or abs(self._wanted[name] - self._first[name]) > _HARDLY * (limits[1] - limits[0])
+
     def _share(self, vector: Any, name: str) -> float | None:
+        if name not in vector:
+            return None
         now, first, wanted = float(vector.member(name).getfloatvalue()), self._first[name], self._wanted[name]
         if not all(map(math.isfinite, (now, first, wanted))):
             return None
