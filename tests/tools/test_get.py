@@ -127,7 +127,7 @@ def test_blobs_are_saved_while_monitoring(server: int, tmp_path: Path) -> None:
         child.until_stderr(f"{query}=")  # its output is in the same file
         libindi("setprop", server, f"{query}=0.5")
         child.until_stderr(f"{CAMERA}.CCD1.CCD1=")
-        assert f"{query}=0." in child.stderr  # the simulator may count down before it first says what it was told
+        assert f"{query}=0" in child.stderr  # it was 1; the simulator may be at the end before it says anything
         until(lambda: saved.exists() and saved.read_bytes().startswith(b"SIMPLE"))
 
 
