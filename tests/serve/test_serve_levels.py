@@ -180,7 +180,7 @@ def test_a_signal_that_ends_it_early_is_named(tmp_path, name):
     os.mkfifo(tmp_path / "config")
     server = Server(tmp_path, "-u", f"{tmp_path}/x", "--config", tmp_path / "config", name=name)
     server.wait_for("startup:")
-    server.end()
+    server.end_while_it_waits()
     assert lines(server)[1:] == ["the server ends: SIGTERM"]
 
 

@@ -13,6 +13,7 @@ from tests.serve.support import refusal, running
 from tests.support.blackbox import LIMIT
 from tests.support.certificates import make_certificates
 from tests.support.commands import run
+from tests.support.terminals import end
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_a_key_is_not_asked_for_on_the_terminal(tmp_path, toy):
     child = pexpect.spawn(sys.executable, [*words, "--tls-key", "encrypted.key", str(toy)], timeout=LIMIT)
     child.expect(pexpect.EOF)
     assert b"pass phrase:" not in child.before.lower().replace(b"its pass phrase: store", b"")
-    child.close()
+    end(child, None)
     assert child.exitstatus == 1
 
 
