@@ -73,6 +73,7 @@ def test_interfaces(tmp_path, name, everywhere):
         }  # fmt: skip
         expected = ("0.0.0.0", "::") if everywhere else ("127.0.0.1", "::1")
         assert addresses == {(address, port) for address in expected}
+        server.wait_for("anyone who can connect" if everywhere else "this machine only")  # said once all is ready
         assert ("all interfaces" in server.log) == everywhere
         for host in ("127.0.0.1", "::1"):
             client = Client.tcp(port, host).say(GET)
