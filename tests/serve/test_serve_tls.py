@@ -73,7 +73,7 @@ def test_a_certificate_that_clients_refuse_is_served_with_a_warning(tmp_path, to
 
 def tool(*arguments: str) -> str:
     """Run `indifast devices` on a server that it can't reach, and return its one sentence."""
-    command = [sys.executable, "-m", "indifast", "devices", *arguments]
+    command = [sys.executable, "-m", "indifast", "devices", "-t", "16", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 2
     assert done.stderr.startswith("indifast devices: ")
@@ -85,7 +85,7 @@ def test_tools_and_the_log_of_the_server_say_the_same(tmp_path, toy):
     with running(tmp_path, "-v", "-p", "0", *SERVER, "--tls-ca", "ca.pem", toy) as server:
         host = f"localhost:{server.port()}"
         ours = ("--tls-cert", "desk.pem", "--tls-key", "desk.key")
-        assert run("devices", "-h", host, "--tls-ca", "ca.pem", *ours).returncode == 0
+        assert run("devices", "-t", 16, "-h", host, "--tls-ca", "ca.pem", *ours).returncode == 0
         assert tool("-h", host) == f"{host} speaks TLS: connect with --tls"
         server.wait_for("it does not speak TLS, which this port requires: connect it with TLS (--tls)")
         text = f"no TLS with {host}: it requires a certificate: name ours with --tls-cert FILE"
