@@ -281,7 +281,9 @@ def test_threads_and_finalizers_may_write_at_any_time(pipe: Reader) -> None:
 def test_a_forked_child_writes_only_its_own_lines() -> None:
     code = """
         import os, sys
+        from indifast.cli import lossy
         from indifast.cli.lossy import never_wait
+        lossy.PATIENCE = 60.0
         writer = never_wait('stderr')
         print('x' * 100_000, file=sys.stderr)  # more than the pipe takes
         child = os.fork()
@@ -322,6 +324,9 @@ def test_everything_that_python_writes_uses_the_stream(tmp_path: Path) -> None:
     assert places == sorted(places)
 
 
+PATIENT = "from indifast.cli import lossy; lossy.PATIENCE = 60.0\n"
+"""Gives this process time to read what a program writes at its end."""
+
 LATE = """
 import sys
 from indifast.cli.lossy import never_wait
@@ -336,7 +341,7 @@ print('y' * 200_000, file=sys.stderr)
 
 
 def test_what_is_written_at_the_very_end_is_complete() -> None:
-    done = python(LATE, stderr=subprocess.PIPE)
+    done = python(PATIENT + LATE, stderr=subprocess.PIPE)
     assert done.returncode == 1
     assert re.search(rb"^y{200000}\nTraceback .*\nKeyError: 'missing'\n.*ValueError: x{200000}\n$", done.stderr, re.S)
 

@@ -162,6 +162,11 @@ def test_without_reconnecting_a_lost_connection_ends_the_client() -> None:
     asyncio.run(scenario())
 
 
+async def refused(client: Recorder) -> None:
+    """Wait until a connection was refused."""
+    await client.until(lambda: any("refused" in event.message for event in client.of("Message")))
+
+
 def test_waiting_for_a_connection_ends_in_time() -> None:
     async def scenario() -> None:
         async with session() as (server, _):
@@ -169,6 +174,7 @@ def test_waiting_for_a_connection_ends_in_time() -> None:
         async with Recorder("127.0.0.1", port) as client:
             with pytest.raises(TimeoutError, match=f"not connected to 127.0.0.1:{port}"):
                 await client.wait_connected(0.05)
+            await refused(client)
             with pytest.raises(TimeoutError, match=f"not connected to 127.0.0.1:{port}: .*refused"):
                 await client.ready(0.5)
 
@@ -189,6 +195,7 @@ def test_why_something_is_not_defined() -> None:
             with pytest.raises(TimeoutError, match=r"^D N is Idle, not Busy or Ok \(waited 0.05 s\)$"):
                 await client.wait_for("D", "N", ("Ok", "Busy"), timeout=0.05)
         async with Recorder("127.0.0.1", port) as client:
+            await refused(client)
             why = f"not connected to 127.0.0.1:{port}: Connection refused \\(waited 0.5 s\\)$"
             with pytest.raises(TimeoutError, match=f"^{why}"):
                 await client.ready(0.5, "Thermometer")

@@ -88,12 +88,10 @@ async def converse(driver: Driver, client_class: type[Client]) -> Client:
         client = client_class("127.0.0.1", server.port)
         running = asyncio.create_task(client.asyncrun())
         try:
-            await eventually(lambda: "dev" in client.data and len(client.data["dev"]) == 2, "the definitions", 5)
+            await eventually(lambda: "dev" in client.data and len(client.data["dev"]) == 2, "the definitions")
             await client.send_newVector("dev", "t", members={"a": "moved"})
-            await eventually(lambda: {"setTextVector", "setBLOBVector"} <= {*client.seen}, "the answers", 5)
-            await eventually(
-                lambda: any(text.startswith("dev: n: ") for _, text in client.messages), "the complaint", 5
-            )
+            await eventually(lambda: {"setTextVector", "setBLOBVector"} <= {*client.seen}, "the answers")
+            await eventually(lambda: any(text.startswith("dev: n: ") for _, text in client.messages), "the complaint")
             assert client["dev"]["t"]["a"] == client.snapshot()["dev"]["t"]["a"] == "moved"
             assert client.snapshot().connected is client.connected is True
             assert "not connected" not in repr(client)

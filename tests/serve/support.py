@@ -130,6 +130,15 @@ class Server:
         assert self.ended() == 0, self.log
         assert "Traceback" not in self.log, self.log
 
+    def end_while_it_waits(self, number: int = signal.SIGTERM) -> None:
+        """End a server that opens a FIFO for which there is no writer.
+
+        Python sees a signal that comes right before it opens the FIFO only after the next one.
+        """
+        process = self.process
+        until(lambda: process.send_signal(number) or process.poll() is not None, what=f"the end: {self.log}")
+        self.end(number)
+
     def kill(self) -> None:
         """Kill the server if it still runs."""
         if self.process.poll() is None:

@@ -35,7 +35,7 @@ def test_a_socket_that_is_a_file(tmp_path, toy, name):
             client.close()
         assert f"listening on local domain at: {path}\n" in server.log
         assert f"listening on local domain at: @{tmp_path}/local\n" in server.log
-        assert run("get", "--unix", path, "Toy.T.m").stdout == "Toy.T.m=hi\n"
+        assert run("get", "-t", LIMIT, "--unix", path, "Toy.T.m").stdout == "Toy.T.m=hi\n"
     assert not path.exists()
 
 

@@ -20,6 +20,7 @@ from tests.recording.support import as_text
 from tests.serve.support import GET, Client, Server, refusal, running
 from tests.support import blackbox
 from tests.support.blackbox import LIMIT, alive, free_port, until
+from tests.support.libindi import libindi
 from tests.support.programs import python_program
 from tests.support.servers import getprop
 
@@ -52,9 +53,7 @@ def test_a_simulator_answers_the_tools(tmp_path, program):
     with running(tmp_path, "-v", "-p", "0", "indi_simulator_telescope") as server:
         port = server.port()
         assert getprop(program, port, member) == [f"{member}=Off"]
-        subprocess.run(
-            ["indi_setprop", "-p", str(port), f"{TELESCOPE}.CONNECTION.CONNECT=On"], check=True, timeout=LIMIT
-        )
+        assert not libindi("setprop", port, f"{TELESCOPE}.CONNECTION.CONNECT=On").returncode
         until(lambda: getprop(program, port, member) == [f"{member}=On"])
         assert re.search(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: startup: indifast serve -u ", server.log, re.M)
         assert re.search(r": Driver indi_simulator_telescope: pid=\d+$", server.log, re.M)
@@ -74,6 +73,7 @@ def test_interfaces(tmp_path, name, everywhere):
         }  # fmt: skip
         expected = ("0.0.0.0", "::") if everywhere else ("127.0.0.1", "::1")
         assert addresses == {(address, port) for address in expected}
+        server.wait_for("anyone who can connect" if everywhere else "this machine only")  # said once all is ready
         assert ("all interfaces" in server.log) == everywhere
         for host in ("127.0.0.1", "::1"):
             client = Client.tcp(port, host).say(GET)

@@ -142,9 +142,13 @@ def test_the_socket_of_another_user(tmp_path):
     ],
 )
 def test_one_line_says_why_a_driver_ended(tmp_path, code, why):
-    """The server asks a new driver for its properties, so no client is needed, and none would come in time."""
+    """The server asks a new driver for its properties, so no client is needed, and none would come in time.
+
+    After its connection, a driver that ends by itself may end late.
+    """
     driver = python_program(tmp_path / "driver", f"import os, signal, sys, time\nsys.stdin.readline()\n{code}\n")
-    server = Server(tmp_path, "-r", 0, "-u", f"{tmp_path}/x", "-p", 0, driver)
+    before = "" if "closed" in why else "import indifast.server.exdriver as each; each._FAREWELL = 60.0"
+    server = Server(tmp_path, "-r", 0, "-u", f"{tmp_path}/x", "-p", 0, driver, before=before)
     assert server.ended() == 1
     assert lines(server)[2:] == [
         f"Driver {driver}: {why}",
@@ -180,7 +184,7 @@ def test_a_signal_that_ends_it_early_is_named(tmp_path, name):
     os.mkfifo(tmp_path / "config")
     server = Server(tmp_path, "-u", f"{tmp_path}/x", "--config", tmp_path / "config", name=name)
     server.wait_for("startup:")
-    server.end()
+    server.end_while_it_waits()
     assert lines(server)[1:] == ["the server ends: SIGTERM"]
 
 

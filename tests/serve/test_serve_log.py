@@ -145,7 +145,7 @@ def test_a_late_reader_learns_how_many_lines_are_missing(chatty, pipe, name):
     with serving(chatty, "-v", "chatty:make", stderr=pipe.writing, name=name) as (server, client):
         client.say(GET).say(SAY % CHAT)
         client.get("setTextVector", "Chatty")
-        pipe.read_until(b"missing here")
+        pipe.read_until(b"missing here: not written in time\n")  # at its end, it waits for a reader for a second only
         client.say("<getProperties version='1.7' device='Chatty'/>")
         client.get("defTextVector", "Chatty")
         server.process.send_signal(signal.SIGTERM)
@@ -219,7 +219,8 @@ def test_a_reader_gets_a_whole_traceback_at_the_end(tmp_path, statement, end):
     code = f"import sys\ndef make():\n    print('x' * 99_999, file=sys.stderr)\n    {statement}\n"
     (tmp_path / "broken.py").write_text(code)
     reading, writing = os.pipe()
-    server = Server(tmp_path, "-u", f"{tmp_path}/local", "-p", 0, "broken:make", stderr=writing, cwd=tmp_path)
+    words = ("-u", f"{tmp_path}/local", "-p", 0, "broken:make")
+    server = Server(tmp_path, *words, stderr=writing, before=PATIENT, cwd=tmp_path)
     os.close(writing)
     with open(reading) as file:
         text = file.read()

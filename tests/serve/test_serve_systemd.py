@@ -204,9 +204,10 @@ def test_sockets_for_another_process_are_left_alone(systemd, tmp_path, toy, monk
     del keywords["launcher"]
     with running(tmp_path, "-p", port, toy, **keywords) as server:
         assert server.serves(port=port)
-        systemd.passed[0].setblocking(False)
+        systemd.passed[0].settimeout(LIMIT)
         socket.create_connection(("127.0.0.1", taken)).close()
-        until(lambda: systemd.passed[0].accept(), what="the connection, which nobody else has taken")
+        accepted, _ = systemd.passed[0].accept()  # nobody else has taken the connection
+        accepted.close()
 
 
 def connected() -> socket.socket:
@@ -280,7 +281,7 @@ def test_a_signal_before_the_server_is_ready_is_told(systemd, tmp_path):
     os.mkfifo(tmp_path / "config")
     server = Server(tmp_path, "--config", tmp_path / "config", **systemd.starting())
     server.wait_for("startup: ")
-    server.end()
+    server.end_while_it_waits()
     assert systemd.hears() == ["STOPPING=1", "STATUS=SIGTERM"]
 
 
@@ -316,15 +317,21 @@ def test_the_watchdog_hears_from_it_only_while_its_loop_runs(systemd, tmp_path, 
     monkeypatch.setenv("WATCHDOG_USEC", "400000")
     with running(tmp_path, "-p", 0, toy, name=name, **systemd.starting()) as server:
         assert systemd.hears()[0] == "READY=1"
-        begin = time.monotonic()
-        for _ in range(4):
-            assert systemd.hears() == ["WATCHDOG=1"]
-        assert time.monotonic() > begin + 0.5, "half the time that it is allowed"
+
+        def four_take_long_enough() -> bool:
+            """Return whether they came in half the time that is allowed; several at once if this process was late."""
+            begin = time.monotonic()
+            for _ in range(4):
+                assert systemd.hears() == ["WATCHDOG=1"]
+            return time.monotonic() > begin + 0.5
+
+        until(four_take_long_enough, what="a series of messages at the usual rate")
         server.process.send_signal(signal.SIGSTOP)
         systemd.heard.settimeout(1.0)
         with pytest.raises(TimeoutError):
             while True:
                 systemd.hears()
+        systemd.heard.settimeout(LIMIT)
         server.process.send_signal(signal.SIGCONT)
         assert systemd.hears() == ["WATCHDOG=1"]
 
@@ -389,7 +396,7 @@ def test_a_service_of_a_real_systemd(tmp_path, toy, manager):
         "--collect",
         f"--unit={unit}",
         "-pType=notify",
-        "-pWatchdogSec=2",
+        "-pWatchdogSec=10",  # it hears from a busy server in time
         f"-EPATH={os.environ['PATH']}",
     ]
     manager.run("systemd-run", *options, f"-EPYTHONPATH={SOURCE}", *command)  # returns when the server is ready
@@ -399,7 +406,7 @@ def test_a_service_of_a_real_systemd(tmp_path, toy, manager):
         client.close()
         assert shown(manager, unit, "StatusText").startswith(f"listening on localhost:{port}")
         before = int(shown(manager, unit, "WatchdogTimestampMonotonic"))
-        until(lambda: int(shown(manager, unit, "WatchdogTimestampMonotonic")) > before + 4_000_000)
+        until(lambda: int(shown(manager, unit, "WatchdogTimestampMonotonic")) > before + 10_000_000)
         assert shown(manager, unit, "ActiveState") == "active"
         assert shown(manager, unit, "NRestarts") == "0"
         process = int(shown(manager, unit, "MainPID"))

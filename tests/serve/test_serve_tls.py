@@ -13,6 +13,7 @@ from tests.serve.support import refusal, running
 from tests.support.blackbox import LIMIT
 from tests.support.certificates import make_certificates
 from tests.support.commands import run
+from tests.support.terminals import end
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_a_key_is_not_asked_for_on_the_terminal(tmp_path, toy):
     child = pexpect.spawn(sys.executable, [*words, "--tls-key", "encrypted.key", str(toy)], timeout=LIMIT)
     child.expect(pexpect.EOF)
     assert b"pass phrase:" not in child.before.lower().replace(b"its pass phrase: store", b"")
-    child.close()
+    end(child, None)
     assert child.exitstatus == 1
 
 
@@ -72,7 +73,7 @@ def test_a_certificate_that_clients_refuse_is_served_with_a_warning(tmp_path, to
 
 def tool(*arguments: str) -> str:
     """Run `indifast devices` on a server that it can't reach, and return its one sentence."""
-    command = [sys.executable, "-m", "indifast", "devices", *arguments]
+    command = [sys.executable, "-m", "indifast", "devices", "-t", "16", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 2
     assert done.stderr.startswith("indifast devices: ")
@@ -84,7 +85,7 @@ def test_tools_and_the_log_of_the_server_say_the_same(tmp_path, toy):
     with running(tmp_path, "-v", "-p", "0", *SERVER, "--tls-ca", "ca.pem", toy) as server:
         host = f"localhost:{server.port()}"
         ours = ("--tls-cert", "desk.pem", "--tls-key", "desk.key")
-        assert run("devices", "-h", host, "--tls-ca", "ca.pem", *ours).returncode == 0
+        assert run("devices", "-t", 16, "-h", host, "--tls-ca", "ca.pem", *ours).returncode == 0
         assert tool("-h", host) == f"{host} speaks TLS: connect with --tls"
         server.wait_for("it does not speak TLS, which this port requires: connect it with TLS (--tls)")
         text = f"no TLS with {host}: it requires a certificate: name ours with --tls-cert FILE"

@@ -42,7 +42,7 @@ def test_terminals_without_pixels_get_characters(attributes: str | None, environ
 
 
 def test_sixels_are_drawn_at_the_place_of_the_picture() -> None:
-    with Terminal(PROGRAM, attributes="62;4;22", cell=(8, 16)) as terminal:
+    with Terminal(PROGRAM, "patient", attributes="62;4;22", cell=(8, 16)) as terminal:
         terminal.until(lambda: re.search(rb"\x1bP[^\x1b]*\x1b\\\x1b8", terminal.output), "sixels")
         found = re.search(rb'\x1b7\x1b\[(\d+);(\d+)H\x1bP[0-9;]*q"1;1;(\d+);(\d+)[#;0-9]', terminal.output)
         assert found is not None
@@ -55,7 +55,8 @@ def test_sixels_are_drawn_at_the_place_of_the_picture() -> None:
 
 
 def test_kitty_receives_the_picture_once_and_is_told_to_delete_it_at_the_end() -> None:
-    with Terminal(PROGRAM, attributes="62", environment={"TERM": "xterm-kitty"}, cell=(8, 16)) as terminal:
+    kitty = {"TERM": "xterm-kitty"}
+    with Terminal(PROGRAM, "patient", attributes="62", environment=kitty, cell=(8, 16)) as terminal:
         terminal.until(lambda: "\U0010eeee".encode() in terminal.output, "placeholders")
         terminal.type("q")
         assert terminal.ended() == 0

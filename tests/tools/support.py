@@ -20,11 +20,17 @@ from tests.support.blackbox import LIMIT, PYTHON, Child, python_environment
 CAMERA = "CCD Simulator"
 MOUNT = "Telescope Simulator"
 
-PATIENT = ("-t", "4")
-"""Arguments with which a tool waits for definitions until none has arrived for a second, even if the server is slow.
+PATIENT = ("-t", "16")
+"""Arguments with which a tool waits for definitions until none has arrived for four seconds: the server may be slow.
 
 They are for tools that cannot know when they have all that they look for, and for names that do not exist.
 """
+
+THEIRS = ("-t", "8")
+"""Arguments with which a tool of libindi waits so long in these cases."""
+
+LESS_PATIENT = ("-t", "8")
+"""The same for a server in the process of the test, which sends all definitions at once."""
 
 SURE = ("-t", str(LIMIT))
 """Arguments with which a tool waits for properties that exist, each named in full, for as long as it takes.
@@ -36,10 +42,15 @@ Within the two seconds that are usual, the server on a busy machine may have ans
 def tool(name: str, port: int | None, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run `indifast NAME`, with a server unless `port` is None. See `commands.run` for the options.
 
-    Whatever waits for a state or a frame is SURE, unless the words say otherwise with -t.
+    Whatever waits for a state or a frame is SURE, and what waits for definitions LESS_PATIENT, unless the words say
+    otherwise with -t.
     """
     server = [] if port is None else ["-p", port]
-    sure = SURE if name == "expose" or "--wait" in words else ()
+    sure: tuple[str, ...] = ()
+    if name == "expose" or "--wait" in words:
+        sure = SURE
+    elif port is not None and name in ("devices", "eval", "get", "set", "snap") and "-t" not in words:
+        sure = LESS_PATIENT
     return commands.run(name, *server, *sure, *words, **options)
 
 

@@ -104,7 +104,7 @@ def test_waiting_until_an_expression_is_true(server: int) -> None:
     assert done.stdout.splitlines()[-1] == f"{exposure}._STATE=1"
     done = tool("eval", server, "-w", *PATIENT, f'"{CAMERA}.CCD_INFO.CCD_MAX_X" < 7')
     assert done.returncode == Status.TIMEOUT
-    assert done.stderr == f"indifast eval: not true after 4 s: {CAMERA}.CCD_INFO.CCD_MAX_X is 1280\n"
+    assert done.stderr == f"indifast eval: not true after {PATIENT[1]} s: {CAMERA}.CCD_INFO.CCD_MAX_X is 1280\n"
 
 
 def test_an_operand_that_is_not_a_number(server: int) -> None:

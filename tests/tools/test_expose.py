@@ -22,6 +22,7 @@ from tests.support import commands
 from tests.support.blackbox import LIMIT, PYTHON, free_port, python_environment, until
 from tests.support.commands import INDIFAST
 from tests.support.libindi import Indiserver, libindi, value
+from tests.support.terminals import end
 from tests.tools.support import (
     CAMERA,
     MOUNT,
@@ -210,19 +211,19 @@ def test_a_terminal_shows_a_progress_bar(server: int, tmp_path: Path) -> None:
     terminal.expect(r"\[#*-*\] \d\.\d of 1 s")
     terminal.expect(r"x\.fits: \d+ bytes")
     terminal.expect(pexpect.EOF)
-    terminal.close()
+    end(terminal, None)
     assert terminal.exitstatus == 0
 
 
 def test_the_progress_bar_fits_a_narrow_terminal(server: int, tmp_path: Path) -> None:
-    words = [*INDIFAST[1:], "expose", "-p", str(server), *SURE, CAMERA, "1", "-n", "2", "-o", str(tmp_path / "x.fits")]
+    words = [*INDIFAST[1:], "expose", "-p", str(server), *SURE, CAMERA, "4", "-n", "2", "-o", str(tmp_path / "x.fits")]
     environment = {**os.environ, **python_environment()}
     terminal = pexpect.spawn(PYTHON, words, env=environment, encoding="utf-8", timeout=LIMIT, dimensions=(24, 40))
     terminal.expect(pexpect.EOF)
-    terminal.close()
-    lines = [text for text in re.split(r"\r\x1b\[K|\r\n", terminal.before) if "[" in text and " of 1 s" in text]
+    end(terminal, None)
+    lines = [text for text in re.split(r"\r\x1b\[K|\r\n", terminal.before) if "[" in text and " of 4 s" in text]
     assert len(lines) > 5
-    assert all(re.fullmatch(r"[12]/2 \[#*-*\] \d\.\d of 1 s", line) and len(line) < 40 for line in lines)
+    assert all(re.fullmatch(r"[12]/2 \[#*-*\] \d\.\d of 4 s", line) and len(line) < 40 for line in lines)
 
 
 def test_messages_of_the_driver_appear(server: int, tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from indifast.cli.toolkit.failures import Status
 from tests.support import commands
 from tests.support.blackbox import free_port, until
 from tests.support.libindi import libindi
-from tests.tools.support import CAMERA, MOUNT, PATIENT, SURE, last_values, tool
+from tests.tools.support import CAMERA, MOUNT, PATIENT, SURE, THEIRS, last_values, tool
 
 
 def test_all_values_are_those_of_libindi(server: int) -> None:
     """Their order within a device is the same, too. Values that depend on the time are not compared."""
     ours = last_values(tool("get", server, *PATIENT).stdout)
-    theirs = last_values(libindi("getprop", server, *PATIENT).stdout)
+    theirs = last_values(libindi("getprop", server, *THEIRS).stdout)
     for device in (CAMERA, MOUNT):
         names = [name for name in theirs if name.startswith(device)]
         assert [name for name in ours if name.startswith(device)] == names
@@ -54,7 +54,7 @@ def test_all_values_are_those_of_libindi(server: int) -> None:
 )
 def test_arguments_of_indi_getprop(server: int, words: list[str]) -> None:
     words = [word.format(port=server) for word in words]
-    ours, theirs = tool("get", server, *PATIENT, *words), libindi("getprop", server, *PATIENT, *words)
+    ours, theirs = tool("get", server, *PATIENT, *words), libindi("getprop", server, *THEIRS, *words)
     assert list(dict.fromkeys(ours.stdout.splitlines())) == list(dict.fromkeys(theirs.stdout.splitlines()))
     assert ours.returncode == theirs.returncode
     assert bool(ours.stderr) == bool(theirs.stderr)
@@ -69,7 +69,7 @@ def test_no_server_has_the_status_of_libindi() -> None:
 
 def test_patterns_within_names(server: int) -> None:
     found = tool("get", server, *PATIENT, "CCD*.CCD_TEMP*.*VALUE").stdout
-    assert found.splitlines() == [libindi("getprop", server, *PATIENT, f"{CAMERA}.CCD_TEMPERATURE.*").stdout.strip()]
+    assert found.splitlines() == [libindi("getprop", server, *THEIRS, f"{CAMERA}.CCD_TEMPERATURE.*").stdout.strip()]
     whole, members = (tool("get", server, *PATIENT, f"{CAMERA}.CONNECTION{rest}").stdout for rest in ("", ".*"))
     assert whole == members
     assert all(line.startswith(MOUNT) for line in tool("get", server, *PATIENT, MOUNT).stdout.splitlines())

@@ -14,7 +14,7 @@ from indifast.protocol import jsonform
 from tests.support import commands
 from tests.support.jsonschema import ROOT, SCHEMA, valid
 from tests.support.libindi import libindi
-from tests.tools.support import CAMERA, MOUNT, PATIENT, answering, line_with, tool
+from tests.tools.support import CAMERA, MOUNT, PATIENT, THEIRS, answering, line_with, tool
 
 
 def fetched(name: str, port: int, *words: object) -> Any:
@@ -43,7 +43,7 @@ def test_everything_that_the_simulators_define(server: int) -> None:
 
 
 def test_values_have_the_types_of_json(server: int) -> None:
-    theirs = libindi("getprop", server, *PATIENT, f"{CAMERA}.CCD_FRAME.*").stdout
+    theirs = libindi("getprop", server, *THEIRS, f"{CAMERA}.CCD_FRAME.*").stdout
     names = [f"{CAMERA}.{name}" for name in ("CCD_FRAME", "CONNECTION", "DRIVER_INFO")]
     found = fetched("get", server, *names)["devices"][CAMERA]["properties"]
     frame = found["CCD_FRAME"]["members"]
@@ -114,13 +114,14 @@ def test_what_json_cannot_hold_and_what_cannot_be_read() -> None:
     assert members == {"N": {"a": None, "b": 12.5, "c": None}, "L": {"a": "Busy"}, "S": {"a": False}, "B": {"a": None}}
 
 
-def test_get_prints_a_line_for_each_update_with_m(server: int) -> None:
-    first, *_ = tool("get", server, "-m", "-t", "0.5", "--json", f"{CAMERA}.CCD_FRAME").stdout.splitlines()
+def test_get_prints_a_line_for_each_update_with_m(server: int, tmp_path: Path) -> None:
+    with commands.start(tmp_path, "get", "-p", server, "-m", "--json", f"{CAMERA}.CCD_FRAME", stdio=True) as child:
+        first = line_with(child, "CCD_FRAME")
     assert list(valid("get", first)["devices"][CAMERA]["properties"]) == ["CCD_FRAME"]
 
 
 def test_recordings(server: int, tmp_path: Path) -> None:
-    commands.run("record", "-p", server, "-o", "r.indi", "--for", 1, cwd=tmp_path)
+    commands.run("record", "-p", server, "-o", "r.indi", "--for", 8, cwd=tmp_path)
     lines = commands.run("replay", "--print", "--json", "r.indi", cwd=tmp_path).stdout.splitlines()
     records = [valid("record", line) for line in lines]
     (connection,) = (each for each in records if each.get("property") == "CONNECTION" and each["device"] == CAMERA)

@@ -16,7 +16,7 @@ from indifast.protocol.kinds import interfaces
 from tests.support import commands
 from tests.support.blackbox import Child, free_port, until
 from tests.support.libindi import Indiserver, libindi
-from tests.tools.support import CAMERA, MOUNT, PATIENT, answering, line_with, tool, without_messages
+from tests.tools.support import CAMERA, MOUNT, PATIENT, THEIRS, answering, line_with, tool, without_messages
 
 
 def test_devices(server: int) -> None:
@@ -70,7 +70,7 @@ def test_no_server(name: str) -> None:
 def test_snap_as_json_has_every_value(server: int) -> None:
     state = json.loads(tool("snap", server, *PATIENT, "--json").stdout)
     assert set(state["devices"]) == {CAMERA, MOUNT}
-    theirs = libindi("getprop", server, *PATIENT, f"{CAMERA}.CCD_FRAME.*").stdout
+    theirs = libindi("getprop", server, *THEIRS, f"{CAMERA}.CCD_FRAME.*").stdout
     frame = state["devices"][CAMERA]["properties"]["CCD_FRAME"]["members"]
     assert [f"{CAMERA}.CCD_FRAME.{name}={member['text']}" for name, member in frame.items()] == theirs.splitlines()
 
@@ -109,7 +109,8 @@ def test_changes_as_json_with_blobs(server: int, tmp_path: Path) -> None:
         libindi("setprop", server, f"{CAMERA}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=0.5")
         busy = json.loads(line_with(child, '"Busy"'))
         assert (busy["event"], busy["device"], busy["property"]) == ("set", CAMERA, "CCD_EXPOSURE")
-        assert busy["members"] == {"CCD_EXPOSURE_VALUE": 0.5}
+        # The simulator may count down before it first says what it was told.
+        assert 0 <= busy["members"]["CCD_EXPOSURE_VALUE"] <= 0.5
         blob = json.loads(line_with(child, '"size"'))
         assert blob["property"] == "CCD1"
         assert blob["members"]["CCD1"]["size"] > 1e6

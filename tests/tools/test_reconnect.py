@@ -15,7 +15,7 @@ import pytest
 
 from indifast.cli.toolkit.failures import Status
 from tests.support import commands
-from tests.support.blackbox import LIMIT, until
+from tests.support.blackbox import LIMIT, free_port, until
 from tests.support.libindi import Indiserver, libindi, value
 from tests.tools.conftest import SIMULATORS
 from tests.tools.support import CAMERA, PATIENT, line_with, tool, without_messages
@@ -143,9 +143,7 @@ def test_record_says_that_it_goes_on(tmp_path: Path) -> None:
 
 
 def test_the_first_attempt_must_succeed() -> None:
-    with socket.create_server(("localhost", 0)) as closed:
-        port = closed.getsockname()[1]
-    assert tool("watch", port).returncode == Status.TROUBLE
+    assert tool("watch", free_port()).returncode == Status.TROUBLE
 
 
 COMMAND = b"<newNumberVector"
@@ -165,8 +163,9 @@ COMMAND = b"<newNumberVector"
 )  # fmt: skip
 def test_a_command_is_not_sent_again(after: bytes, status: int, said: str) -> None:
     """The answer is lost with the connection, so the command may have reached the driver."""
+    seconds = 10 if status == Status.TIMEOUT else LIMIT
     with Scripted((number(1, "Idle"), COMMAND), (after, None)) as server:
-        done = tool("set", server.port, "--wait", "Ok", "--reconnect", "--timeout", 10, "D.N.x=5")
+        done = tool("set", server.port, "--wait", "Ok", "--reconnect", "--timeout", seconds, "D.N.x=5")
     assert server.heard.count(COMMAND) == 1
     lost = (
         "the connection was lost before D N answered; the command may have reached the driver, so it is not sent again"
@@ -179,7 +178,7 @@ def test_a_command_is_not_sent_again(after: bytes, status: int, said: str) -> No
 
 def test_further_commands_are_sent_to_the_server_that_is_back() -> None:
     with Scripted((number(1, "Idle"), COMMAND), (number(5, "Ok") + number(1, "Idle", "M"), COMMAND)) as server:
-        words = ("--wait", "Ok", "--reconnect", "--timeout", 5, "D.N.x=5", "D.M.x=6")
+        words = ("--wait", "Ok", "--reconnect", "--timeout", 20, "D.N.x=5", "D.M.x=6")
         tool("set", server.port, *PATIENT, *words)
     assert server.heard.count(COMMAND) == 2
     assert b'name="M"' in server.heard

@@ -23,6 +23,7 @@ from indifast.client import IPyClient
 from tests.support import commands
 from tests.support.blackbox import LIMIT, PYTHON, Child, free_port, python_environment
 from tests.support.servers import await_listener
+from tests.support.waiting import eventually
 from tests.tools.support import answering
 
 NUMBER = (
@@ -108,14 +109,18 @@ def test_a_server_that_sends_nothing() -> None:
 @pytest.mark.parametrize("proof", [b"<?indi-accept raw?>", b'<pingReply uid="1"/>', b"<getProperties version='1.7'/>"])
 def test_a_server_that_has_no_devices(proof: bytes) -> None:
     async def devices(client: IPyClient) -> None:
+        await eventually(lambda: client.stats()["received_bytes"], "the proof")
         await gather(client, lambda: False, 0.3)
+
+    async def patiently(client: IPyClient) -> None:
+        await gather(client, lambda: False, LIMIT)
 
     with answering(proof) as port:
         error = failing(Address("localhost", port), devices, ready=False)
         assert str(error) == "the server has no devices (waited 0.3 s): start a driver"
         assert error.status == Status.TIMEOUT
     with answering(proof, close=True) as port:
-        error = failing(Address("localhost", port), devices, ready=False)
+        error = failing(Address("localhost", port), patiently, ready=False)
         assert str(error) == f"lost the connection to localhost:{port}: closed by the server"
 
 
@@ -131,7 +136,14 @@ def test_a_server_of_indifast_without_drivers(tmp_path: Path) -> None:
             ["snap"],
             ["expose", "D", "1", "-o", tmp_path / "x.fits"],
         ):
-            done = commands.run(words[0], "-p", port, "-t", 0.5, *words[1:])
+
+            def answered(words: list[object] = words) -> subprocess.CompletedProcess[str] | None:
+                """Run a command, unless the server took longer than that to say anything at all."""
+                done = commands.run(words[0], "-p", port, "-t", 0.5, *words[1:])
+                return None if "sends nothing" in done.stderr else done
+
+            done = asyncio.run(eventually(answered, "an answer"))
+            assert done is not None
             said = f"indifast {words[0]}: the server has no devices (waited 0.5 s): start a driver\n"
             assert (done.returncode, done.stdout, done.stderr) == (Status.TIMEOUT, "", said)
 

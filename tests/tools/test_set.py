@@ -19,12 +19,14 @@ from tests.support import commands
 from tests.support.blackbox import LIMIT, PYTHON, free_port, python_environment, until
 from tests.support.commands import INDIFAST
 from tests.support.libindi import Indiserver, libindi, value
+from tests.support.terminals import end
 from tests.support.waiting import eventually
 from tests.tools.support import (
     CAMERA,
     MOUNT,
     PATIENT,
     SURE,
+    THEIRS,
     Answering,
     not_permitted,
     tool,
@@ -264,7 +266,7 @@ def test_arguments_of_indi_setprop(server: int, side: str, words: list[str], exp
     ],
 )
 def test_exit_statuses_are_those_of_indi_setprop(server: int, words: list[str]) -> None:
-    ours, theirs = tool("set", server, *PATIENT, *words), libindi("setprop", server, *PATIENT, *words)
+    ours, theirs = tool("set", server, *PATIENT, *words), libindi("setprop", server, *THEIRS, *words)
     assert ours.returncode == theirs.returncode != 0
     assert ours.stderr.count("\n") == 1
 
@@ -439,7 +441,7 @@ def test_the_progress_of_a_slew_is_drawn(server: int) -> None:
         PYTHON, [*INDIFAST[1:], *words], env=environment, encoding="utf-8", timeout=2 * LIMIT, dimensions=(24, 40)
     )
     terminal.expect(pexpect.EOF)
-    terminal.close()
+    end(terminal, None)
     assert terminal.exitstatus == 0
     lines = re.findall(r"\r\x1b\[K(\[#*-*\][^\r]*)", terminal.before)
     assert len(lines) > 3
@@ -547,7 +549,7 @@ def test_a_file_without_permission(name: str) -> None:
     [("get", "D.CCD1.X"), ("get", "D.CCD1"), ("eval", '"D.CCD1.X" == 1'), ("watch", "D.CCD1"), ("set", "D.CCD1.X=1")],
 )
 def test_a_device_that_is_not_connected_may_have_more(command: str, query: str) -> None:
-    patience = ("--for", 3) if command == "watch" else ("-t", 1)
+    patience = ("--for", 8) if command == "watch" else ("-t", 8)
     with Answering(SWITCHES) as server:
         done = tool(command, server.port, *patience, query)
     more = "; D is not connected, and may have more properties once CONNECTION.CONNECT is On"

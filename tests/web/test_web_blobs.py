@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -15,6 +17,7 @@ from indifast.web import guard, serving
 from indifast.web.bounds import BODY, LONGEST_FORMAT, UPLOAD
 from indifast.web.endpoints import BYTES
 from tests.support.blackbox import LIMIT, until
+from tests.support.waiting import turns
 from tests.web.inside import guarding
 from tests.web.support import API, Answer, Site, path
 
@@ -105,18 +108,20 @@ async def _read(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-async def _send(port: int, method: str, target: str, kind: str, parts: list[bytes], pause: float) -> bytes:
-    """Send a body in chunks, at once or with pauses, and return the answer."""
+async def _send(
+    port: int, method: str, target: str, kind: str, parts: list[bytes], sent: Callable[[int], Awaitable[None]] | None
+) -> bytes:
+    """Send a body in chunks, at once or with a call after each of how many bytes were sent, and return the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nConnection: close\r\n"
-    chunks = [
-        f"{head}Transfer-Encoding: chunked\r\n\r\n".encode(),
-        *(b"%x\r\n%s\r\n" % (len(part), part) for part in parts),
-    ]
+    writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+    length = 0
     async with asyncio.timeout(LIMIT):
-        for part in chunks if pause else [b"".join(chunks)]:
-            writer.write(part)
-            await asyncio.sleep(pause)
+        for part in parts:
+            writer.write(b"%x\r\n%s\r\n" % (len(part), part))
+            length += len(part)
+            if sent is not None:
+                await sent(length)
         answer = await reader.read()
     writer.close()
     return answer
@@ -130,7 +135,7 @@ async def _send(port: int, method: str, target: str, kind: str, parts: list[byte
 def test_nothing_but_a_blob_may_be_long(method: str, target: str, kind: str, status: bytes) -> None:
     async def send() -> bytes:
         async with guarding(_read) as port:
-            return await _send(port, method, target, kind, [b"x" * BODY, b"x", b""], 0)
+            return await _send(port, method, target, kind, [b"x" * BODY, b"x", b""], None)
 
     assert asyncio.run(send()).startswith(b"HTTP/1.1 " + status)
 
@@ -140,7 +145,7 @@ def test_a_blob_is_limited_whatever_was_announced(monkeypatch: pytest.MonkeyPatc
 
     async def send(length: int) -> bytes:
         async with guarding(_read) as port:
-            return await _send(port, "PUT", STORE, BYTES, [b"x" * (length - 1), b"x", b""], 0)
+            return await _send(port, "PUT", STORE, BYTES, [b"x" * (length - 1), b"x", b""], None)
 
     assert asyncio.run(send(100_000)).endswith(b"\r\n\r\n100000")
     assert asyncio.run(send(100_001)).startswith(b"HTTP/1.1 413 ")
@@ -150,10 +155,40 @@ def test_a_blob_that_arrives_fast_enough_may_take_long(monkeypatch: pytest.Monke
     """A second in all, although a request must arrive within less; one that is sent no further ends."""
     monkeypatch.setattr(serving, "REQUEST_TIME", 0.3)
     monkeypatch.setattr(serving, "UPLOAD_RATE", 1000)
+    real = time.monotonic
+    begin, passed, arrived = 0.0, 0.0, 0
+
+    async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted() -> Any:
+            nonlocal arrived
+            message = await receive()
+            arrived += len(message.get("body", b""))
+            return message
+
+        await _read(scope, counted, send)
+
+    async def pause(length: int) -> None:
+        """Let a tenth of a second pass when so much has arrived, however long that takes."""
+        nonlocal passed
+        while arrived < length:
+            await asyncio.sleep(0)
+        passed += 0.1
+        await turns()
 
     async def send(*last: bytes) -> bytes:
-        async with guarding(_read) as port:
-            return await _send(port, "PUT", STORE, BYTES, [*[b"x" * 500] * 10, *last], 0.1)
+        nonlocal begin, passed, arrived
+        with pytest.MonkeyPatch.context() as patch:
+            async with guarding(counting) as port:
+                begin, passed, arrived = real(), 0.0, 0
+                patch.setattr(time, "monotonic", lambda: begin + passed)
+                parts = [*[b"x" * 500] * 10, *last]
+                sending = asyncio.ensure_future(_send(port, "PUT", STORE, BYTES, parts, pause))
+                while passed < 0.95:
+                    await asyncio.sleep(0)
+                passed += 0 if last else 10
+                answer = await sending
+                patch.setattr(time, "monotonic", lambda: real() + passed)
+        return answer
 
     assert asyncio.run(send(b"")).endswith(b"\r\n\r\n5000")
     assert asyncio.run(send()) == b"", "it never ends"

@@ -62,7 +62,7 @@ def test_a_gap_is_no_line(web: Site, browser: Any) -> None:
 def test_the_wall(camera: Site, browser: Any) -> None:
     errors(browser)
     assert camera.set("Strange", "ANSWER", {"VALUE": 13}).status == 409
-    assert camera.set(CAMERA, "CCD_EXPOSURE", {"CCD_EXPOSURE_VALUE": 30}, wait=False).status == 200
+    assert camera.set(CAMERA, "CCD_EXPOSURE", {"CCD_EXPOSURE_VALUE": 300}, wait=False).status == 200
     browser.get(f"http://127.0.0.1:{camera.port}/wall#red")
     shows(browser, "Temperature (C)", "#wall")
     shows(browser, "thirteen is <b>unlucky</b>", "#wall")
@@ -77,7 +77,7 @@ def test_the_wall(camera: Site, browser: Any) -> None:
 
     until(lambda: progress()[0] > 0, what="progress of an exposure")
     value, most = progress()
-    assert 0 < value < most <= 30
+    assert 0 < value < most <= 300
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(0, 0, 0)"
     assert browser.find_elements(By.CSS_SELECTOR, "button, input, select") == []
     assert camera.set(CAMERA, "CCD_ABORT_EXPOSURE", {"ABORT": True}, wait=False).status == 200

@@ -213,7 +213,7 @@ def test_the_curves_of_a_property(web: Site) -> None:
     for value in (41, 43):
         assert web.set("Strange", "ANSWER", {"VALUE": value}).status == 200
         until(lambda value=value: last(web, target) == value, what="the value is recorded")
-    found = web.get(f"{target}?seconds=5", "web_curves")
+    found = web.get(f"{target}?seconds=600", "web_curves")
     assert (found["device"], found["property"]) == ("Strange", "ANSWER")
     parts = found["members"]["VALUE"]["parts"]
     assert {value for part in parts for value in part[1:]} >= {41, 43}

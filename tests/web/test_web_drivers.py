@@ -121,7 +121,8 @@ def test_one_that_ends_by_itself(web: Site) -> None:
 def test_what_viewers_may_know_and_do(web: Site) -> None:
     anna, dora, carol = cookie(web), cookie(web, "dora"), cookie(web, "carol")
     tell(web, anna, "Dying", "start")
-    until(lambda: listed(web, anna)["Dying"]["lines"], what="what it has written")
+    until(lambda: listed(web, anna)["Dying"]["state"] == "failed", what="its end")
+    assert listed(web, anna)["Dying"]["lines"]
     assert listed(web, dora)["Dying"]["lines"] == []
     assert web.ask("GET", API, Cookie=carol).json("web_site")["drivers"] is False
     assert web.ask("GET", f"{API}/drivers", Cookie=carol).status == 403
@@ -178,22 +179,38 @@ def test_a_driver_of_the_command_line_may_be_in_the_list(tmp_path: Path) -> None
         assert state(tell(web, "", "Bear", "start")) == "running"
 
 
+PATIENT = """
+from indifast import IPyDriver
+from indifast.server.exdriver import ExDriver
+
+ExDriver.__init__.__kwdefaults__["grace"] = 60.0
+
+def make():
+    return IPyDriver()
+"""
+"""A driver without devices, in a server that kills no program that takes its time to end."""
+
+
 def test_two_names_of_one_program_are_one_driver(tmp_path: Path) -> None:
     """While it is stopped by one name, it is not started by the other."""
     toy = python_program(
         tmp_path / "toy",
         f"import os, signal, time\nopen('{tmp_path}/starts', 'a').write('x')\n"
-        f"def late(*_): open('{tmp_path}/told', 'w'); time.sleep(1); os._exit(0)\n"
+        "def late(*_):\n"
+        f"    while not os.path.exists('{tmp_path}/may end'): time.sleep(0.01)\n"
+        "    os._exit(0)\n"
         f"signal.signal(signal.SIGTERM, late)\n{TOY}",
     )
+    (tmp_path / "patient.py").write_text(PATIENT)
     file = write(tmp_path / "drivers.toml", [{"name": name, "program": str(toy)} for name in ("One", "Two")])
-    with serving(tmp_path, "--web-drivers", file) as web, ThreadPoolExecutor() as threads:
+    with serving(tmp_path, "--web-drivers", file, "patient:make") as web, ThreadPoolExecutor() as threads:
         assert state(tell(web, "", "One", "start")) == "running"
         until(lambda: (tmp_path / "starts").exists() and web.get(API, "web_site")["device_count"], what="its device")
         stopped = threads.submit(tell, web, "", "One", "stop")
         until(lambda: listed(web, "")["Two"]["state"] == "stopping", what="that it is being stopped")
         started = threads.submit(tell, web, "", "Two", "start")
         assert listed(web, "")["One"]["state"] == "stopping"
+        (tmp_path / "may end").touch()
         assert state(stopped.result()) == "stopped"
         assert state(started.result()) == "running"
         assert [each["state"] for each in listed(web, "").values()] == ["running", "running"]

@@ -19,6 +19,7 @@ from indifast.web.bounds import COMMAND_SHARE, REQUESTS, SUBSCRIPTIONS
 from indifast.web.hub import Hub
 from indifast.web.pictures import Negative, Picture
 from indifast.web.views import View
+from tests.support.blackbox import LIMIT
 from tests.support.waiting import eventually
 from tests.web.inside import Turns, full_server, message, running, status_of, upgraded
 from tests.web.support import API, path
@@ -94,7 +95,7 @@ def test_one_who_asks_too_much_waits_and_others_do_not() -> None:
         async with running(module=events, REQUESTS=5, REQUESTS_PER_SECOND=2) as port:
             loop = asyncio.get_running_loop()
             answered = []
-            for requests in (40, 5):
+            for requests in (400, 5):
                 sock = await upgraded(port)
                 one = message(json.dumps({"subscribe": [{"device": "A"}]}))
                 await loop.sock_sendall(sock, one * requests)
@@ -104,7 +105,7 @@ def test_one_who_asks_too_much_waits_and_others_do_not() -> None:
                 answered.append((sock, found))
             sock, found = answered[0]
             found += await loop.sock_recv(sock, 1 << 16)
-            assert found.count(b'"subscribed"') < 40
+            assert found.count(b'"subscribed"') < 400
             for sock, _ in answered:
                 sock.close()
 
@@ -205,7 +206,7 @@ def test_no_address_has_all_commands(other: str) -> None:
                 await eventually(lambda at=at: len(hub._answers) == at)
             socks.append(connected(port, other))
             await loop.sock_sendall(socks[-1], request)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(LIMIT):
                 assert (await loop.sock_recv(socks[-1], 12)).endswith(b"503")
             for sock in socks:
                 sock.close()
@@ -223,7 +224,7 @@ def test_no_address_has_all_connections(other: str) -> None:
             socks += [connected(port, "127.0.0.1") for _ in range(6)]
             assert (await status_of(port)).endswith(b"200 OK")
             socks.append(connected(port, other))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(LIMIT):
                 with contextlib.suppress(ConnectionError):
                     assert await loop.sock_recv(socks[-1], 1) == b""
             for sock in socks:

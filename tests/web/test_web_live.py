@@ -36,7 +36,7 @@ def ask(socket: ClientConnection, more: int = 1, **view: Any) -> None:
 def eye(web: Site) -> Iterator[ClientConnection]:
     """A viewer of the camera, which has taken a frame."""
     with web.live(*EYE) as socket:
-        take(web, 1)
+        number_of(web, take(web, 1))
         yield socket
 
 

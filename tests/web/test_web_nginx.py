@@ -147,8 +147,16 @@ def test_nobody_keeps_others_out_by_wrong_tokens(server: int, tmp_path: Path) ->
     words = (f"localhost:{server}", "--token-file", tokens(tmp_path), "--web-public", NAME)
     with site(tmp_path, *words) as web, nginx(tmp_path, web.port) as there:
         with ThreadPoolExecutor(8) as threads:
-            list(threads.map(lambda _: web.ask("GET", API, **wrong), range(LOCAL_FAILURES)))
-        until(lambda: there.ask("GET", API, **wrong).status == 429, what="the end of what is forgiven")
+
+            def guess(count: int) -> None:
+                list(threads.map(lambda _: web.ask("GET", API, **wrong), range(count)))
+
+            def refused() -> bool:
+                guess(20)  # more than are forgiven meanwhile
+                return there.ask("GET", API, **wrong).status == 429
+
+            guess(LOCAL_FAILURES)
+            until(refused, what="the end of what is forgiven")
         assert there.ask("GET", API, **TOKEN).status == 200
 
 
@@ -306,40 +314,44 @@ def test_nginx_makes_the_folder_of_the_configuration() -> None:
 def test_nothing_is_kept_for_longer_than_its_url_is_good(server: int, tmp_path: Path) -> None:
     access = Access([("o" * SHORTEST, Role.OPERATOR)], public=NAME)
 
-    def fetch(there: Front, url: str, until: datetime) -> bool:
+    def fetch(there: Front, url: str, end: datetime) -> bool:
         """Fetch it once, and check until when it may be kept. Returns whether it was there."""
         asked = time.time()
         answer = there.ask("GET", url)
         if answer.status == 410:
             assert answer.headers["Cache-Control"] == "no-store"
-            assert time.time() > until.timestamp() - 0.1, "too early"
+            assert time.time() > end.timestamp() - 0.1, "too early"
             return False
         assert answer.status == 200
-        assert asked < until.timestamp(), "too late"
+        assert asked < end.timestamp(), "too late"
         assert "max-age" not in answer.headers["Cache-Control"]
         if answer.headers["Expires"] is None:
             assert answer.headers["Cache-Control"] == "no-store"
         else:
             fresh = parsedate_to_datetime(answer.headers["Expires"]) - parsedate_to_datetime(answer.headers["Date"])
-            assert asked + fresh.total_seconds() <= until.timestamp() + 0.1, "a browser keeps it for too long"
+            assert asked + fresh.total_seconds() <= end.timestamp() + 0.1, "a browser keeps it for too long"
         return True
 
     async def see() -> None:
         hub: Any = Hub(Address("localhost", server))
         async with running(hub, shelf, access, URL_LIFE=8) as port:
 
+            def look_until_it_lapses(there: Front) -> bool:
+                """Return whether this machine was fast enough to fetch it many times."""
+                found, before = newest(there, **TOKEN), len(there.relay.fetched())
+                times = 0
+                while fetch(there, found["preview"], datetime.fromisoformat(found["until"])):
+                    times += 1
+                    time.sleep(0.05)
+                fetched = len(there.relay.fetched()) - before
+                assert times <= 10 or fetched < times / 2, "nginx keeps it while it may"
+                assert there.ask("GET", URL, **TOKEN).json("web_url")["url"] != found["url"]
+                return times > 10
+
             def look() -> None:
                 with nginx(tmp_path, port) as there:
                     wait_for_camera(there)
-                    found = newest(there, **TOKEN)
-                    url, until = found["preview"], datetime.fromisoformat(found["until"])
-                    times = 0
-                    while fetch(there, url, until):
-                        times += 1
-                        time.sleep(0.05)
-                    assert times > 10
-                    assert len(there.relay.fetched()) < times / 2, "nginx keeps it while it may"
-                    assert there.ask("GET", URL, **TOKEN).json("web_url")["url"] != found["url"]
+                    until(lambda: look_until_it_lapses(there), what="many fetches")
 
             await asyncio.to_thread(look)
 

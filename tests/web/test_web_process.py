@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from indifast.cli.serve import pageprocess
 from indifast.cli.serve.pageprocess import Line
 from indifast.cli.serve.website import _bounded
 from tests.support.blackbox import LIMIT, until
+from tests.web.eye import EYE, number_of, take
 from tests.web.support import event, path, serving, token_file
 from tests.web.test_web_serve import child
-from tests.web.test_web_users import established
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -56,21 +55,20 @@ def test_what_drivers_have_written_makes_no_line_too_long() -> None:
 
 
 def test_it_ends_at_once_and_in_peace_although_requests_wait(tmp_path: Path) -> None:
-    with ThreadPoolExecutor() as threads, serving(tmp_path, "strange:make") as web:
+    with serving(tmp_path, "strange:make") as web:
         web.wait_for("Strange", "ANSWER")
-        picture = path("Eye", "PICTURE", "LEFT")
-        web.ask("GET", picture)  # asks for frames
-        web.set("Eye", "TAKE", {"FRAMES": 1, "DAMAGED": 0})
-        number = web.ask("GET", f"{picture}?wait=25").headers["Indifast-Frame"]
-        with web.events() as viewer, web.live("Eye", "PICTURE", "LEFT") as frames:
+        web.ask("GET", path(*EYE))  # asks for frames
+        number = number_of(web, take(web, 1))
+        command = {"members": {"VALUE": 7}, "timeout": 60}
+        with (
+            web.events() as viewer,
+            web.live(*EYE) as frames,
+            web.asking("POST", path("Strange", "ANSWER"), command) as commanding,
+            web.asking("GET", f"{path(*EYE)}?after={number}&wait=25") as looking,
+        ):
             event(viewer, "link")
-            waiting = [
-                threads.submit(web.set, "Strange", "ANSWER", {"VALUE": 7}, timeout=60),
-                threads.submit(web.ask, "GET", f"{picture}?after={number}&wait=25"),
-            ]
-            until(lambda: established(web) >= 4, what="the requests")
             web.process.process.terminate()
-            answers = [each.result() for each in waiting]
+            answers = [commanding(), looking()]
             for socket in (viewer, frames):
                 with pytest.raises(ConnectionClosed):
                     while True:

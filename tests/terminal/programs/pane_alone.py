@@ -1,7 +1,13 @@
-"""A program that consists of a BLOB pane with a picture in it, to see what different terminals receive."""
+"""A program that consists of a BLOB pane with a picture in it, to see what different terminals receive.
+
+With the word `patient`, it waits until the terminal has said how large its cells are, and for its answer, however slow
+the terminal is.
+"""
 
 from __future__ import annotations
 
+import sys
+import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -29,5 +35,9 @@ class Alone(App[int]):
         self.query_one(Preview).focus()
 
 
+if "patient" in sys.argv:
+    graphics.PROMPT = graphics.ANSWER = 60.0
+    while graphics.cell_size() == (10, 20):
+        time.sleep(0.01)
 graphics.detect()
 raise SystemExit(Alone().run() or 0)
