@@ -193,7 +193,7 @@ def test_slow_viewers_hold_no_more_frames_than_there_is_room_for(monkeypatch: py
             whole = 0
             for seat in seats:
                 whole += (await read_to_end(seat)).endswith(b"\xff\xd9")
-            assert 5 <= whole <= 20, "the kernel and asyncio hold a part of each frame, too, and how much is their matter"
+            assert 5 <= whole <= 20, "the kernel and asyncio hold more, some of each frame"
             other.leave()
 
     run(look())
