@@ -15,6 +15,7 @@ import tempfile
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -193,20 +194,24 @@ async def send_all(driver: Client, messages: list[str]) -> None:
 
 @pytest.mark.parametrize("senders", [0, 2])
 def test_of_large_frames_little_more_than_one_is_in_memory(monkeypatch: pytest.MonkeyPatch, senders: int) -> None:
-    """Each arrives as its readers take the one before it, which is freed piece by piece."""
+    """Each arrives as its readers take the one before it, which is freed piece by piece.
+
+    In a thread of its own, which has its own buffers: what other tests have left may be freed meanwhile.
+    """
     monkeypatch.setattr(link, "PATIENT_RATE", MIB / (LIMIT * 10))
     size = 24 * MIB
     frames = [inline(bytes([number]) * size) for number in range(4)]
-    buffer, most = read_buffer(), 0
-    room = buffer.room
-
-    def counting() -> tuple[Any, memoryview]:
-        nonlocal most
-        found = room()
-        most = max(most, buffer.blocks)
-        return found
 
     async def run() -> None:
+        buffer, most = read_buffer(), 0
+        room = buffer.room
+
+        def counting() -> tuple[Any, memoryview]:
+            nonlocal most
+            found = room()
+            most = max(most, buffer.blocks)
+            return found
+
         async with IPyServer(port=0, senders=senders) as server:
             driver = await Client.to(server, asks=False)
             await define_camera(driver)
@@ -229,7 +234,8 @@ def test_of_large_frames_little_more_than_one_is_in_memory(monkeypatch: pytest.M
             for client in (driver, *readers):
                 await client.close()
 
-    asyncio.run(run())
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, run()).result()
 
 
 @pytest.mark.parametrize("senders", [0, 2])

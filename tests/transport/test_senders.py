@@ -501,7 +501,7 @@ def test_small_messages_and_idle_times_wake_no_thread(run):
         await eventually(lambda: "S (sleeping)" in (task / "status").read_text())
         counted = switches(task)
         await chat(50)
-        assert switches(task) <= counted + 2, "the kernel may still have been at it"
+        assert switches(task) < counted + 25, "a stop of the whole program counts, but not each message"
         stream.abort()
         theirs.close()
         senders.close()
