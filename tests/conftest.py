@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from indifast.protocol import complaints
 from indifast.protocol.complaints import Complaints
 from indifast.transport.stream import read_buffer
 
@@ -110,11 +111,23 @@ def same_logging() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def fresh_complaints(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reset the limits on log lines that the whole process shares: other tests may have used them up."""
+    renew_complaints(monkeypatch)
+
+
+@pytest.fixture
+def bursts_only(fresh_complaints: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permit no lines after a burst, however long a test takes that counts them."""
+    monkeypatch.setattr(complaints, "PER_SECOND", 0.0)
+    renew_complaints(monkeypatch)
+
+
+def renew_complaints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the limits on log lines that the whole process shares."""
     modules = [module for name, module in list(sys.modules.items()) if name.startswith("indifast.")]
     for owner in [*modules, read_buffer()]:
-        complaints = getattr(owner, "_complaints", None)
-        if isinstance(complaints, Complaints):
-            monkeypatch.setattr(owner, "_complaints", Complaints(complaints._logger))
+        found = getattr(owner, "_complaints", None)
+        if isinstance(found, Complaints):
+            monkeypatch.setattr(owner, "_complaints", Complaints(found._logger))
 
 
 @pytest.fixture(scope="session", autouse=True)

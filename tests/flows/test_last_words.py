@@ -20,6 +20,7 @@ from indifast.client import ConnectionLost
 from indifast.protocol import wire
 from indifast.protocol.limits import Limits
 from indifast.protocol.message import Wire
+from indifast.server.exdriver import STOP_GRACE
 from tests.server.support import Client
 from tests.support.blackbox import LIMIT, Child, python_environment
 from tests.support.commands import INDIFAST, SOON_STUCK
@@ -27,7 +28,7 @@ from tests.support.programs import python_program
 from tests.support.waiting import eventually
 
 SOON = 0.4
-"""Seconds after which a slow reader reads on: within every grace time."""
+"""Seconds after which a slow reader reads on: within every usual grace time, but the tests wait longer if need be."""
 
 
 class SlowPeer:
@@ -75,7 +76,14 @@ def element(size: int, mark: str = "last") -> ElementTree.Element:
 
 
 class Impatient(IPyClient):
+    """It tries again soon, but its grace time is long."""
+
     retry_min = 0.05
+    grace = LIMIT
+
+
+def test_usual_grace_times_are_longer_than_those_of_the_readers_here() -> None:
+    assert min(IPyClient.grace, IPyServer(port=None)._grace, STOP_GRACE) > 2 * SOON
 
 
 def test_a_client_that_ends_has_sent_everything() -> None:
@@ -190,10 +198,10 @@ DEFINED = """<defTextVector device="D" name="T" state="Ok" perm="rw"><defText na
 def test_set_waits_until_a_slow_server_has_everything(tmp_path: Path) -> None:
     peer, file = SlowPeer(TAKES_FILES), tmp_path / "large"
     file.write_bytes(bytes(3_600_000))  # more than the kernel takes
-    words = [*INDIFAST, "set", "-h", "127.0.0.1", "-p", str(peer.port), "-t", "0.3", f"D.B.m={file}"]
+    words = [*INDIFAST, "set", "-h", "127.0.0.1", "-p", str(peer.port), "-t", "6", f"D.B.m={file}"]
     with subprocess.Popen(words, env=python_environment(), stderr=subprocess.PIPE, text=True) as tool:
         assert peer.asked.wait(LIMIT)
-        peer.reads_soon(2.0)
+        peer.reads_soon(8.0)  # later than the definition had to come
         _, said = tool.communicate(timeout=LIMIT)
     assert (tool.returncode, said) == (0, "")
     assert b"</newBLOBVector>" in peer.all()
@@ -232,8 +240,8 @@ def test_the_last_words_of_a_driver_that_is_told_to_end_arrive(tmp_path: Path, p
     program = python_program(tmp_path / "toy", TERMINATED)
 
     async def scenario() -> None:
-        async with IPyServer(port=0) as server:
-            server.add_exdriver(str(program), pipes=pipes)
+        async with IPyServer(port=0, grace=LIMIT) as server:
+            server.add_exdriver(str(program), pipes=pipes, grace=LIMIT)
             client = await Client.to(server)
             await client.hears("defTextVector", "Toy")
             server.shutdown()
@@ -248,7 +256,7 @@ def test_a_link_has_passed_on_every_command_when_its_server_ends() -> None:
     peer = SlowPeer(DEFINED)
 
     async def scenario() -> None:
-        async with IPyServer(port=0, limits=Limits(small_queue=64 << 20)) as server:
+        async with IPyServer(port=0, limits=Limits(small_queue=64 << 20), grace=LIMIT) as server:
             server.add_remote("127.0.0.1", peer.port)
             client = await Client.to(server)
             await client.hears("defTextVector", "D")
@@ -495,7 +503,7 @@ import os, time
 os.write(1, b"<defTextVector device='Toy' name='T' state='Ok' perm='ro'><defText name='m'/></defTextVector>\\n")
 if os.fork() == 0:
     os.setsid()
-    for _ in range(100):
+    while True:  # as long as somebody reads it
         time.sleep(0.3)
         os.write(1, b"<message device='Toy' message='still here'/>\\n")
 os._exit(0)
@@ -506,7 +514,7 @@ def test_a_driver_is_restarted_although_a_child_of_it_still_writes(tmp_path: Pat
     program = python_program(tmp_path / "toy", FORKING)
 
     async def scenario() -> None:
-        async with IPyServer(port=0) as server, asyncio.timeout(10):
+        async with IPyServer(port=0) as server:
             exdriver = server.add_exdriver(str(program))
             await eventually(lambda: exdriver.restarts >= 2)
 

@@ -193,9 +193,8 @@ def test_a_new_connection_begins_anew() -> None:
     async def run() -> None:
         camera = Camera()
         async with ipd.IPyServer(port=0) as near:
-            first = ipd.IPyServer(camera, port=0)
-            async with first:
-                port = first.port
+            port = free_port()
+            async with ipd.IPyServer(camera, port=port):
                 remote = near.add_remote("localhost", port, blob_enable=True)
                 async with watching(near.port) as client:
                     await frames_arrive(camera, client)

@@ -15,6 +15,7 @@ import tempfile
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,6 +45,7 @@ from tests.routing.fakes import Fake
 from tests.routing.talk import World, blob
 from tests.server.support import GET, NEW, Client, Echo, blob_vector, peers
 from tests.support.blackbox import LIMIT
+from tests.support.descriptors import open_fds
 from tests.support.loops import on_every_loop, run_on
 from tests.support.programs import executable
 from tests.support.sockets import reset
@@ -192,20 +194,24 @@ async def send_all(driver: Client, messages: list[str]) -> None:
 
 @pytest.mark.parametrize("senders", [0, 2])
 def test_of_large_frames_little_more_than_one_is_in_memory(monkeypatch: pytest.MonkeyPatch, senders: int) -> None:
-    """Each arrives as its readers take the one before it, which is freed piece by piece."""
+    """Each arrives as its readers take the one before it, which is freed piece by piece.
+
+    In a thread of its own, which has its own buffers: what other tests have left may be freed meanwhile.
+    """
     monkeypatch.setattr(link, "PATIENT_RATE", MIB / (LIMIT * 10))
     size = 24 * MIB
     frames = [inline(bytes([number]) * size) for number in range(4)]
-    buffer, most = read_buffer(), 0
-    room = buffer.room
-
-    def counting() -> tuple[Any, memoryview]:
-        nonlocal most
-        found = room()
-        most = max(most, buffer.blocks)
-        return found
 
     async def run() -> None:
+        buffer, most = read_buffer(), 0
+        room = buffer.room
+
+        def counting() -> tuple[Any, memoryview]:
+            nonlocal most
+            found = room()
+            most = max(most, buffer.blocks)
+            return found
+
         async with IPyServer(port=0, senders=senders) as server:
             driver = await Client.to(server, asks=False)
             await define_camera(driver)
@@ -228,7 +234,8 @@ def test_of_large_frames_little_more_than_one_is_in_memory(monkeypatch: pytest.M
             for client in (driver, *readers):
                 await client.close()
 
-    asyncio.run(run())
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, run()).result()
 
 
 @pytest.mark.parametrize("senders", [0, 2])
@@ -564,7 +571,7 @@ def test_a_driver_in_the_server_reads_attached_blobs_from_their_files(
             sock, client = await local_client(name)
             client.say("<defBLOBVector device='Ours' name='B' state='Ok' perm='ro'><defBLOB name='m'/></defBLOBVector>")
             await client.settle()
-            before = len(os.listdir("/proc/self/fd"))
+            before = open_fds()
             for number, (tag, device) in enumerate((("newBLOBVector", "Taker"), ("setBLOBVector", "Ours"))):
                 fd = shm.share(content)
                 socket.send_fds(sock, [message(tag, device)], [fd])
@@ -574,7 +581,7 @@ def test_a_driver_in_the_server_reads_attached_blobs_from_their_files(
             assert [b64decode(root[0].text) for root in taker.roots] == [content] * 2
             assert [root[0].attrib for root in taker.roots] == [{"name": "m", "size": str(size), "format": ".x"}] * 2
             assert len(readers) == 2 and (threading.get_ident() in readers) == (size == 5)
-            await eventually(lambda: len(os.listdir("/proc/self/fd")) == before)
+            await eventually(lambda: not open_fds() - before)
             # A BLOB whose file has lost its end is refused, and the next one is accepted.
             fd = os.memfd_create("lost", os.MFD_CLOEXEC)
             monkeypatch.setattr(shm, "check_size", lambda size, length: None)  # as if it was truncated after the check
@@ -681,6 +688,7 @@ def test_a_client_that_does_not_read_answers_to_its_pings_is_disconnected() -> N
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("bursts_only")
 def test_a_client_that_connects_again_and_again_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         async with IPyServer(Echo(), port=0) as server:
@@ -694,9 +702,10 @@ def test_a_client_that_connects_again_and_again_does_not_fill_the_log(caplog: py
 
     asyncio.run(run())
     for what in ("bytes skipped (junk)", "disconnected"):
-        assert BURST <= sum(what in record.getMessage() for record in caplog.records) < BURST + 40
+        assert sum(what in record.getMessage() for record in caplog.records) == BURST
 
 
+@pytest.mark.usefixtures("bursts_only")
 def test_lines_logged_for_one_connection_are_limited_as_well(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         async with IPyServer(Echo(), port=0) as server:
@@ -707,7 +716,7 @@ def test_lines_logged_for_one_connection_are_limited_as_well(caplog: pytest.LogC
             await client.close()
 
     asyncio.run(run())
-    assert BURST <= sum("bytes skipped (junk)" in record.getMessage() for record in caplog.records) < BURST + 40
+    assert sum("bytes skipped (junk)" in record.getMessage() for record in caplog.records) == BURST
 
 
 def test_an_element_unfinished_for_too_long_ends_its_connection() -> None:
@@ -776,7 +785,7 @@ def test_a_driver_that_reads_nothing_holds_up_only_clients_that_command_it(tmp_p
 
 def test_a_client_held_up_by_a_driver_continues_when_there_is_room(tmp_path: Path) -> None:
     async def run() -> None:
-        async with IPyServer(Echo(), port=0) as server:
+        async with IPyServer(Echo(), port=0, command_timeout=10 * LIMIT) as server:
             client = await Client.to(server)
             await client.settle()
             exdriver = server.add_exdriver(shell_program(tmp_path / "slow", DEFINES + "cat > /dev/null\n"))
@@ -1196,6 +1205,8 @@ def test_a_ping_is_answered_after_everything_that_happened_before_or_with_it(loo
         driver.send(b"<pingRequest uid='1'/>\n")
         client.close()
         other = socket.create_connection(address)
+        for each in (listening, ours, theirs):  # so the loop sees all three at once
+            assert select.select([each], [], [], LIMIT)[0]
         await eventually(lambda: stream.noted)
         assert stream.noted == [(1, 1)]
 

@@ -23,7 +23,7 @@ from indifast.transport import sockets
 from indifast.transport.connect import listen_on, listen_tcp, listen_unix, open_tcp, open_unix
 from indifast.transport.listener import Listener
 from indifast.transport.sockets import SocketFile, tcp_sockets, unix_socket
-from tests.support.blackbox import LIMIT
+from tests.support.blackbox import LIMIT, free_port
 from tests.support.descriptors import no_fd_leak
 from tests.support.waiting import eventually
 from tests.transport.support import Pieces, Recorder
@@ -128,10 +128,10 @@ def test_children_inherit_no_listening_socket(run):
 def test_closing_the_listener_does_not_close_its_streams(run):
     async def scenario():
         accepted: list = []
-        listener = await listen_tcp("127.0.0.1", 0, accepted.append)
-        stream = await open_tcp("127.0.0.1", listener.port)
+        port = free_port()  # nobody else listens there after the end of this listener
+        listener = await listen_tcp("127.0.0.1", port, accepted.append)
+        stream = await open_tcp("127.0.0.1", port)
         await eventually(lambda: accepted)
-        port = listener.port
         listener.close()
         with pytest.raises(ConnectionRefusedError):
             await open_tcp("127.0.0.1", port)

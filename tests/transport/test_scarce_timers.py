@@ -31,7 +31,7 @@ class Reader:
 
 def run_until(loop, condition):
     async def wait():
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.0005)
     loop.run_until_complete(wait())

@@ -74,7 +74,7 @@ def test_a_long_output_is_written_in_turns(run, pair, sizes, monkeypatch):
         await turns()
         assert out.written >= 2000
         await eventually(lambda: not out.waiting)
-        assert theirs.recv(10_000, socket.MSG_WAITALL | socket.MSG_DONTWAIT) == content
+        assert theirs.recv(len(content), socket.MSG_WAITALL) == content
         stream.abort()
         theirs.close()
 
@@ -733,6 +733,7 @@ def test_an_error_in_the_receiver_ends_only_its_stream(run, caplog):
     assert "internal error" in caplog.text
 
 
+@pytest.mark.usefixtures("bursts_only")
 def test_errors_in_receivers_do_not_fill_the_log(run, caplog):
     """A peer may know how to cause one, and connect again and again."""
 
@@ -756,7 +757,7 @@ def test_errors_in_receivers_do_not_fill_the_log(run, caplog):
     run(scenario())
     for what in ("internal error", "connection_lost"):
         lines = [record for record in caplog.records if what in record.getMessage()]
-        assert BURST <= len(lines) < BURST + 20
+        assert len(lines) == BURST
         assert all(record.exc_info for record in lines)
 
 
@@ -780,10 +781,11 @@ def test_small_messages_are_not_held_back_and_dead_peers_are_probed(run):
 
 def test_a_failure_to_connect_names_the_address(run):
     async def scenario():
-        with socket.create_server(("127.0.0.1", 0)) as closed:
-            port = closed.getsockname()[1]
-        with pytest.raises(ConnectionRefusedError, match=f"127.0.0.1:{port}"):
-            await open_tcp("127.0.0.1", port)
+        with socket.socket() as bound:  # it does not listen, but nobody else can
+            bound.bind(("127.0.0.1", 0))
+            port = bound.getsockname()[1]
+            with pytest.raises(ConnectionRefusedError, match=f"127.0.0.1:{port}"):
+                await open_tcp("127.0.0.1", port)
         with pytest.raises(OSError, match="cannot resolve"):
             await open_tcp("no-such-host.invalid", 7624)
         for host in ("a..b", "z" * 80 + ".example"):  # the codec for host names refuses these before any lookup

@@ -191,7 +191,7 @@ def test_no_common_version(run, caplog):
 
 @pytest.mark.parametrize("answer", [b"<message message='hi'/>\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", None])
 def test_a_server_without_tls(run, monkeypatch, answer):
-    monkeypatch.setattr(tls, "HANDSHAKE_TIMEOUT", 0.3)
+    monkeypatch.setattr(tls, "HANDSHAKE_TIMEOUT", 0.3 if answer is None else LIMIT)
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
@@ -235,7 +235,7 @@ def test_a_client_without_tls_is_sent_an_alert(run, caplog, question):
 @pytest.mark.parametrize("what", ["close", "reset", "silence"])
 def test_a_client_that_says_nothing(run, caplog, monkeypatch, what):
     """There used to be nothing behind the colon."""
-    monkeypatch.setattr(tls, "HANDSHAKE_TIMEOUT", 0.2)
+    monkeypatch.setattr(tls, "HANDSHAKE_TIMEOUT", 0.2 if what == "silence" else LIMIT)
 
     async def scenario() -> None:
         async with no_fd_leak():
@@ -254,8 +254,9 @@ def test_a_client_that_says_nothing(run, caplog, monkeypatch, what):
     assert caplog.messages[0].partition(" failed: ")[2] == expected.get(what, text)
 
 
-def test_a_refused_client_that_has_sent_much_and_reads_late_is_told_why(run):
+def test_a_refused_client_that_has_sent_much_and_reads_late_is_told_why(run, monkeypatch):
     """A connection that is closed before all of that has been read is reset, and the reason may be lost."""
+    monkeypatch.setattr(tls, "ALERT_TIMEOUT", LIMIT)
 
     def refused(port: int) -> str:
         sock = socket.create_connection(("127.0.0.1", port), LIMIT)
