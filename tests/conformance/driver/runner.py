@@ -114,7 +114,7 @@ def _connect(child: Child, port: int) -> Channel:
             channels.append(Channel.connect(port, limit=0))
         return bool(channels)
 
-    until(connected)
+    until(connected, START)
     return channels[0]
 
 
