@@ -594,6 +594,8 @@ static void discard(const char *port, double seconds, int count)
     write_text(all[0].fd, "<newSwitchVector device='Wire' name='GO'><oneSwitch name='GO'>On</oneSwitch></newSwitchVector>");
     for (;;) {
         int ready = epoll_wait(poller, events, 64, 10000);
+        if (ready < 0) /* the process was stopped */
+            continue;
         double t = now();
         if (t > deadline || ready == 0) {
             fprintf(stderr, "wire: frames stopped coming\n");
