@@ -32,7 +32,7 @@ from benchmarks.program import Failed, Program, Settings, main
 from benchmarks.results import CPP, OURS, OURS_UVLOOP, PASSING, Bound, Goal, Row
 
 _TIME = re.compile(rb'message=["\'](\d+)["\']')
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 TCP, UNIX, SMALL = "32 MiB to a TCP client", "32 MiB to a Unix client", "1 MiB to a Unix client"
 NEXT = b"<newNumberVector device='Shared' name='GO'><oneNumber name='g'>1</oneNumber></newNumberVector>"
 

@@ -117,9 +117,9 @@ def latency(server: peers.Server, hops: int, seconds: float) -> float:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.sendall(b"<getProperties version='1.7'/>")
             _until(sock, b"</defNumberVector>")
-            times = []
+            times: list[float] = []
             end = time.monotonic() + seconds
-            while time.monotonic() < end:
+            while not times or time.monotonic() < end:
                 sock.sendall(
                     b"<newNumberVector device='Stamp' name='N'><oneNumber name='n'>1</oneNumber></newNumberVector>"
                 )

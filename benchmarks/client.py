@@ -86,7 +86,7 @@ def send(kind: str, count: int, seconds: float) -> None:
                 try:
                     connection.sendall(first.encode())
                     number, end = 0, time.monotonic() + seconds
-                    while encoded and number < count // step and time.monotonic() < end:
+                    while encoded and number < count // step and (not number or time.monotonic() < end):
                         connection.sendall(encoded[number % len(encoded)])
                         number += 1
                     if alert:

@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 NO_ANSWER = 2.0
 """Seconds without an answer to a ping, after which none is expected."""
 CHUNK = 1 << 20

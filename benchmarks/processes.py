@@ -29,7 +29,7 @@ def forget_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def wait_until_quiet(pids: list[int], patience: float = 20.0) -> None:
+def wait_until_quiet(pids: list[int], patience: float = 60.0) -> None:
     """Wait until no process has used more than 5 ms in a quarter of a second: all have started, and are idle.
 
     Raises:

@@ -65,7 +65,7 @@ def write(path: Path, messages: Callable[[int], BlobMessage], methods: Sequence[
         for element in Tokenizer(relay=True).feed(DEFINITION.encode()):
             recorder.put(Direction.FROM, Party.DRIVER, "camera", element)
         count = 0
-        while time.monotonic() < until and count < most:
+        while (not count or time.monotonic() < until) and count < most:
             if recorder.waiting > WAITING:
                 time.sleep(0.001)
                 continue
@@ -83,7 +83,7 @@ def write_gzip(path: Path, messages: Callable[[int], BlobMessage], until: float)
     count = 0
     with path.open("wb") as file:
         file.write(compress.compress(title_line(Title(utc_now(), "a benchmark", True), 1)))
-        while time.monotonic() < until:
+        while not count or time.monotonic() < until:
             file.write(compress.compress(head_line(Head(utc_now(), Direction.FROM, Party.DRIVER, "camera"))))
             for part in messages(count).parts(False) or ():
                 file.write(compress.compress(part))

@@ -62,13 +62,16 @@ class Stack:
         with self.server(str(program), environment=self.environment, **options) as (port, _):
             yield (f"unix:{name}" if unix else "127.0.0.1"), port
 
-    def receive(self, at: tuple[str, int], size: int, look: str, ahead: int, seconds: float) -> subprocess.Popen[str]:
-        """Start a client; see `stack_receiver.py` for the arguments."""
-        arguments = [*map(str, at), str(size), look, str(ahead), str(seconds)]
+    def receive(
+        self, at: tuple[str, int], size: int, look: str, ahead: int, seconds: float, *, go_on: bool = False
+    ) -> subprocess.Popen[str]:
+        """Start a client; see `stack_receiver.py` for the arguments. With `go_on`, `told_by` ends it."""
+        arguments = [*map(str, at), str(size), look, str(ahead), str(seconds), *(["on"] if go_on else [])]
         return subprocess.Popen(
             [self.python, "-m", "benchmarks.stack_receiver", self.client, *arguments],
             cwd=peers.HERE.parent,
             env={**os.environ, **(self.environment or {})},
+            stdin=subprocess.PIPE if go_on else None,
             stdout=subprocess.PIPE,
             stderr=None if os.environ.get("BENCHMARK_STDERR") else subprocess.PIPE,
             text=True,
@@ -137,9 +140,7 @@ def many(stack: Stack, size: int, unix: bool, look: str, ahead: int, seconds: fl
                 assert client.stdout is not None
                 if client.stdout.readline().strip() != "ready":
                     raise Failed("a client did not start")
-            clients.append(
-                stack.receive(at, size, look, ahead, seconds + 1)
-            )  # frames continue until the others are done
+            clients.append(stack.receive(at, size, look, ahead, seconds, go_on=True))  # until the others are done
             results = [told_by(client, seconds) for client in clients]
         finally:
             for client in clients:

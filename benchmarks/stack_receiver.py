@@ -1,6 +1,6 @@
 """Client of the full-stack measurement: requests frames, checks them as NumPy arrays, prints one line of JSON.
 
-    python -m benchmarks.stack_receiver PACKAGE HOST PORT NBYTES LOOK AHEAD SECONDS
+    python -m benchmarks.stack_receiver PACKAGE HOST PORT NBYTES LOOK AHEAD SECONDS [on]
 
 PACKAGE is `indifast.client` or `indipyclient`; HOST may be a Unix socket for indifast. LOOK is what the client does
 with a frame:
@@ -11,6 +11,8 @@ with a frame:
 
 AHEAD frames are in flight at a time: a new one is requested for each that arrives. 0: the driver sends as fast as
 frames are taken. -1: another client requests the frames; this one prints "ready" when it is ready.
+
+With `on`, it goes on requesting frames after it has printed its line, until its stdin ends: others still count them.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ def receiver(package: str, host: str, port: int, nbytes: int, look: str) -> Any:
     return Receiver()
 
 
-async def main(package: str, host: str, port: int, nbytes: int, look: str, ahead: int, seconds: float) -> None:
+async def main(
+    package: str, host: str, port: int, nbytes: int, look: str, ahead: int, seconds: float, go_on: bool
+) -> None:
     client = receiver(package, host, port, nbytes, look)
     running = asyncio.create_task(client.asyncrun())
     await asyncio.wait_for(client.known.wait(), PATIENCE)
@@ -80,23 +84,40 @@ async def main(package: str, host: str, port: int, nbytes: int, look: str, ahead
     else:
         await client.order(ahead or 1_000_000_000)
     ordered = max(ahead, 0)
-    start, first = 0.0, WARM_UP
-    while not start or (client.count - first < seconds if look == "compare" else time.perf_counter() < start + seconds):
+
+    async def take() -> None:
+        nonlocal ordered
         await client.next_frame()
         if ahead > 0 and (wanted := client.count + ahead - ordered) > 0:
             await client.order(wanted)
             ordered += wanted
-        if not start and client.count >= WARM_UP:
-            start, first = time.perf_counter(), client.count
+
+    while client.count < WARM_UP:
+        await take()
+    start, first = time.perf_counter(), client.count
+    while client.count == first or (
+        client.count - first < seconds if look == "compare" else time.perf_counter() < start + seconds
+    ):
+        await take()
     elapsed, frames = time.perf_counter() - start, client.count - first
     print(
         json.dumps({"frames": frames, "wrong": client.wrong, "seconds": elapsed, "raw_bytes": frames * nbytes}),
         flush=True,
     )
+    if go_on:
+
+        async def take_all() -> None:
+            while True:
+                await take()
+
+        taking = asyncio.create_task(take_all())
+        await asyncio.to_thread(sys.stdin.read)
+        taking.cancel()
     client.shutdown()
     await running
 
 
 if __name__ == "__main__":
     given = sys.argv
-    run(main(given[1], given[2], int(given[3]), int(given[4]), given[5], int(given[6]), float(given[7])))
+    go_on = given[8:] == ["on"]
+    run(main(given[1], given[2], int(given[3]), int(given[4]), given[5], int(given[6]), float(given[7]), go_on))

@@ -234,7 +234,8 @@ int main(int argc, char **argv)
     fflush(stdout);
     struct pollfd polls[MOST + 1] = {{.fd = listener, .events = POLLIN}};
     for (int go = 0; !go;) {
-        poll(polls, count + 1, -1);
+        if (poll(polls, count + 1, -1) < 0) /* the process was stopped: nothing is known */
+            continue;
         for (int i = 1; i <= count; i++)
             if (polls[i].revents)
                 go |= answer(polls[i].fd);

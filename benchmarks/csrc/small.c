@@ -177,7 +177,7 @@ static void ask(const char *port, const char *device, double seconds, unsigned p
     size_t count = 0;
     int fd = connect_to(port, device);
     say(fd, command, device), until(fd, "</setNumberVector>", device, answers); /* warms up */
-    for (double start, end = now() + seconds; (start = now()) < end && count < MOST;) {
+    for (double start, end = now() + seconds; ((start = now()) < end || !count) && count < MOST;) {
         say(fd, command, device);
         until(fd, "</setNumberVector>", device, answers);
         times[count++] = (now() - start) * 1e6;
@@ -196,7 +196,7 @@ static void count_updates(const char *port, double seconds)
     size_t have = 0;
     unsigned long counted = 0, disordered = 0, missed = 0, expected = 0;
     int fd = connect_to(port, "Flood"), first = 1;
-    double started = 0, ended = 0, deadline = now() + seconds + 20;
+    double started = 0, ended = 0, deadline = now() + seconds + 90;
     struct window *window = open_window();
     printf("ready\n");
     fflush(stdout);

@@ -70,16 +70,22 @@ static void secure(int fd, int listening)
 }
 #endif
 
-/* As read(2), and writev(2). */
+/* As read(2), and writev(2); but a process that was stopped for a while goes on reading. */
 static ssize_t take_some(int fd, void *data, size_t room)
 {
+    for (;;) {
+        ssize_t got;
+        errno = 0;
 #ifdef WITH_TLS
-    if (is_secure(fd)) {
-        int got = SSL_read(tls, data, room < 1 << 30 ? room : 1 << 30);
-        return got > 0 ? got : SSL_get_error(tls, got) == SSL_ERROR_ZERO_RETURN ? 0 : -1;
-    }
+        if (is_secure(fd)) {
+            got = SSL_read(tls, data, room < 1 << 30 ? room : 1 << 30);
+            got = got > 0 ? got : SSL_get_error(tls, got) == SSL_ERROR_ZERO_RETURN ? 0 : -1;
+        } else
 #endif
-    return read(fd, data, room);
+            got = read(fd, data, room);
+        if (got >= 0 || errno != EINTR)
+            return got;
+    }
 }
 
 static ssize_t give_some(int fd, const struct iovec *parts, int count)
@@ -103,7 +109,10 @@ static int wait_to_take(int fd, int milliseconds)
     if (is_secure(fd) && SSL_pending(tls))
         return 1;
 #endif
-    return poll(&wait, 1, milliseconds);
+    int found;
+    while ((found = poll(&wait, 1, milliseconds)) < 0 && errno == EINTR)
+        ;
+    return found;
 }
 
 static struct sockaddr_in server_address(const char *port)

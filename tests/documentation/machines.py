@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pexpect
 
+from benchmarks.processes import descendants
 from tests.support import native
 from tests.support.blackbox import LIMIT, python_environment
 from tests.support.terminals import end
@@ -48,7 +49,10 @@ FORBIDDEN = (
 """Programs that only blocks marked `system` may call, because they change the system or leave it."""
 
 QUIET = 0.5
-"""Seconds without a definition after which all devices of a server count as defined."""
+"""Seconds without a definition after which all devices of a server count as defined, if all its processes sleep."""
+
+STARTING = 15.0
+"""Seconds without a definition after which they count as defined although a process is busy: some always are."""
 
 
 def library(folder: Path) -> Path:
@@ -93,6 +97,14 @@ class Running:
     def printed(self) -> str:
         """What it has printed so far."""
         return self.output.read_text(errors="replace")
+
+    def busy(self) -> bool:
+        """Return whether it, or a process that it has started, has something to do, even if it has to wait for that."""
+        for pid in (self.process.pid, *descendants(self.process.pid)):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "SZ":
+                    return True
+        return False
 
     def stop(self) -> None:
         """End it with Ctrl-C, as a reader would; it must end properly."""
@@ -197,15 +209,15 @@ class Machine:
     def wait_for(self, running: Running, port: int | None) -> None:
         """Wait until a program in the background has printed something or, with a port, serves devices on it."""
         deadline = time.monotonic() + LIMIT
-        while not (running.output.stat().st_size if port is None else self._serves(port, deadline)):
+        while not (running.output.stat().st_size if port is None else self._serves(running, port, deadline)):
             status = running.process.poll()
             assert status is None, f"{running.where}: has ended with status {status}:\n{running.printed()}"
             assert time.monotonic() < deadline, f"{running.where}: is not ready:\n{running.printed()}"
             time.sleep(0.05)
 
-    def _serves(self, port: int, deadline: float) -> bool:
+    def _serves(self, running: Running, port: int, deadline: float) -> bool:
         """Return whether a server has defined its devices."""
-        quiet_since: float | None = None  # since the last definition
+        defined = quiet_since = 0.0  # when the last definition came, and since when no process has been busy after that
         try:
             connection = socket.create_connection((self.address, port), timeout=1)
         except OSError:
@@ -214,17 +226,20 @@ class Machine:
             with connection:
                 connection.sendall(b'<getProperties version="1.7"/>')
                 while (now := time.monotonic()) < deadline:
-                    wait = deadline - now if quiet_since is None else quiet_since + QUIET - now
-                    if wait <= 0 or not select.select([connection], [], [], wait)[0]:
-                        return quiet_since is not None
-                    data = connection.recv(1 << 16)
-                    if not data:
-                        break
-                    if b"<def" in data:
+                    if defined and now > quiet_since + QUIET:
+                        return True
+                    if select.select([connection], [], [], 0.05)[0]:
+                        data = connection.recv(1 << 16)
+                        if not data:
+                            return True  # it expects TLS
+                        if b"<def" in data:
+                            defined = quiet_since = time.monotonic()
+                    elif defined and now < defined + STARTING and running.busy():
                         quiet_since = time.monotonic()
+                return bool(defined)
         except OSError:
             pass
-        return True  # it has closed the connection, because it expects TLS
+        return True  # it has reset the connection, because it expects TLS
 
     def stop(self) -> None:
         """End the programs in the background, the latest first."""

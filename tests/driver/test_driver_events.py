@@ -523,7 +523,10 @@ def test_refused_messages_are_harmless_and_logged_once(
     assert reason in errors[0].getMessage()
 
 
-def test_values_left_out_of_updates_are_counted_and_logged_at_a_limited_rate(caplog: pytest.LogCaptureFixture) -> None:
+def test_values_left_out_of_updates_are_counted_and_logged_at_a_limited_rate(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "_FAULT_QUIET", 3600.0)  # on a busy machine the updates may take seconds
     update = (
         '<setNumberVector device="Far" name="v" state="Ok"><oneNumber name="a">1</oneNumber>'
         '<oneNumber name="b">0,5</oneNumber></setNumberVector>'
@@ -541,8 +544,7 @@ def test_values_left_out_of_updates_are_counted_and_logged_at_a_limited_rate(cap
     with caplog.at_level(logging.INFO):
         asyncio.run(run())
     logged = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert logged[0] == "snoopevent for Far.v: '0,5' for b is not a number: left out"
-    assert len(logged) < 10
+    assert logged == ["snoopevent for Far.v: '0,5' for b is not a number: left out"]
 
 
 def test_names_of_other_devices_play_no_tricks_on_the_log(caplog: pytest.LogCaptureFixture) -> None:

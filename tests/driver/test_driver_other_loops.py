@@ -108,8 +108,10 @@ def test_a_cancelled_send_is_cancelled_on_the_loop_of_the_driver() -> None:
             link = driver._indifast_runtime.link
             assert link is not None
             ends: list[type[BaseException]] = []
+            entered = threading.Event()
 
             async def not_full() -> None:
+                entered.set()
                 try:
                     await asyncio.Event().wait()
                 except asyncio.CancelledError as error:
@@ -119,14 +121,16 @@ def test_a_cancelled_send_is_cancelled_on_the_loop_of_the_driver() -> None:
             link.not_full = not_full  # type: ignore[method-assign]
 
             async def send() -> None:
-                try:
-                    await asyncio.wait_for(driver["Dev"]["nu"].send_setVector(), 0.05)
-                except TimeoutError as error:
-                    ends.append(type(error))
+                sending = asyncio.create_task(driver["Dev"]["nu"].send_setVector())
+                await eventually(entered.is_set)
+                sending.cancel()
+                await asyncio.wait((sending,))
+                assert sending.cancelled()
 
             thread = in_thread(send())
-            await eventually(lambda: not thread.is_alive() and len(ends) == 2)
-            assert set(ends) == {asyncio.CancelledError, TimeoutError}
+            await eventually(lambda: not thread.is_alive())
+            await eventually(lambda: ends)
+            assert ends == [asyncio.CancelledError]
 
     asyncio.run(run())
 

@@ -23,8 +23,6 @@ from tests.support.blackbox import LIMIT, PYTHON, Channel, python_environment
 from tests.support.servers import getprop, indiserver, launcher
 from tests.support.threads import thread_statuses
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @contextlib.contextmanager
 def started(*jobs: str, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:

@@ -58,11 +58,13 @@ def test_led(run: Callable[..., Channel]) -> None:
 
 def test_thermostat(run: Callable[..., Channel]) -> None:
     client = run("thermostat.py", "--period", "0.05")
-    client.until_text("defLightVector")
-    # It cools down until the heater starts, as the light shows.
-    values = numbers(client, "Thermostat", "temperature", 3)
-    assert values[0] > values[-1]
-    client.until(lambda m: m.startswith(b"<setLightVector") and b">Busy<" in m)
+    messages = client.until_text("defLightVector")
+    # It cools down until the heater starts, as the light shows, and is warmer when that stops; again and again.
+    before = []
+    for state in (b">Busy<", b">Idle<", b">Busy<"):
+        messages += client.until(lambda m, state=state: m.startswith(b"<setLightVector") and state in m)  # type: ignore[misc]
+        before.append([float(tree(m)[0].text or "") for m in messages if b'NumberVector device="Thermostat"' in m][-1])
+    assert before[0] < before[1] > before[2]
 
 
 def test_thermostat_with_target(run: Callable[..., Channel]) -> None:
@@ -113,10 +115,13 @@ def test_filter_wheels(run: Callable[..., Channel]) -> None:
     client.send(choice("Wheel 1", "B"))
     updated("Wheel 1", "Busy")
     assert [name for name, value in updated("Wheel 1", "Ok").items() if value == "On"] == ["B"]
-    client.send(choice("Wheel 1", "G") + choice("Wheel 1", "R"))  # at once: the wheel must still be turning
-    updated("Wheel 1", "Busy")
-    client.until_text("Wait until the wheel has stopped")
-    assert [name for name, value in updated("Wheel 1", "Ok").items() if value == "On"] == ["G"]
+    refused, slots = b"Wait until the wheel has stopped", []
+    while not slots or refused not in slots[-1][0]:  # unless the wheel has stopped in between, on a busy machine
+        client.send(choice("Wheel 1", "G") + choice("Wheel 1", "R"))
+        updated("Wheel 1", "Busy")
+        answer = client.until(lambda m: refused in m or b'state="Ok"' in m)[-1]
+        slots.append((answer, updated("Wheel 1", "Ok")))
+    assert [name for name, value in slots[-1][1].items() if value == "On"] == ["G"]
     client.send(choice("Wheel 2", "R", "G"))
     updated("Wheel 2", "Alert")
 
@@ -139,7 +144,7 @@ def test_streaming_camera(run: Callable[..., Channel]) -> None:
 
 
 def test_focuser_whose_library_calls_back(run: Callable[..., Channel]) -> None:
-    client = run("focuser_sdk.py", "--steps-per-second", "20000")
+    client = run("focuser_sdk.py", "--steps-per-second", "100")  # so that it can be stopped on a busy machine, too
     client.until_text("<defSwitchVector")
 
     def move(position: int) -> None:
@@ -153,9 +158,9 @@ def test_focuser_whose_library_calls_back(run: Callable[..., Channel]) -> None:
         messages = client.until(lambda m: m.startswith(b"<setNumberVector") and words in m)
         return [int(tree(each)[0].text or "") for each in messages if each.startswith(b"<setNumberVector")]
 
-    move(9000)
+    move(5100)
     positions = until("Ok")
-    assert positions[-1] == 9000 and positions == sorted(positions)
+    assert positions[-1] == 5100 and positions == sorted(positions)
     move(20000)
     assert "cannot move to 20000" in client.until_text("<setNumberVector")[-1].decode() or until("Alert")
     move(0)
@@ -203,8 +208,6 @@ def test_old_style_thermostat(tmp_path: Path) -> None:
         client = Channel.connect(port)
         client.send(GET)
         client.until_text('name="target"')
-        values = numbers(client, "Boiler", "temperature", 4)
-        assert values == sorted(values) and values[-1] > values[0]
 
         def aim(text: str, value: bytes) -> None:
             client.send(
@@ -212,10 +215,11 @@ def test_old_style_thermostat(tmp_path: Path) -> None:
             )
             client.until(lambda m: b'name="target"' in m and b">" + value + b"<" in m)
 
-        aim("20", b"20")
-        values = numbers(client, "Boiler", "temperature", 4)
-        assert values[-1] < values[0]
-        aim("20:30", b"20.5")
+        # It becomes warmer or colder until it is where it should be.
+        for text, value, target in (("90", b"90", 90.0), ("85:30", b"85.5", 85.5), ("95", b"95", 95.0)):
+            aim(text, value)
+            while abs(numbers(client, "Boiler", "temperature", 1)[0] - target) > 1:
+                pass
         client.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -136,20 +137,26 @@ class Source:
 
 
 def test_clients_that_throw_away_count_every_byte_after_the_first_frame() -> None:
-    with Source(2, seconds=3) as source:
-        source.send(source.FRAME, 0)
-        source.send(0, source.FRAME)  # now the time runs
-        source.send(1_000_003, 70_001)
-        more = 0
-        while source.child.poll() is None:
-            source.send(1, 0)
-            more += 1
-        assert source.child.stdout is not None
-        told = json.loads(source.child.stdout.read())
+    seconds = 1.0
+    while True:
+        with Source(2, seconds) as source:
+            source.send(source.FRAME, 0)
+            source.send(0, source.FRAME)  # now the time runs
+            with contextlib.suppress(ConnectionError):
+                source.send(1_000_003, 70_001)
+            more = 0
+            while source.child.poll() is None:
+                source.send(1, 0)
+                more += 1
+            assert source.child.stdout is not None
+            told = json.loads(source.child.stdout.read())
+        if more:
+            break
+        seconds *= 2  # on a busy machine, the time was over before all was sent
     more -= 1  # the last one came when the time was over
     assert told["wire_bytes"] == 1_000_003 + 70_001 + more
     assert (told["least"], told["most"]) == (70_001, 1_000_003 + more)
-    assert told["seconds"] >= 3
+    assert told["seconds"] >= seconds
 
 
 def test_clients_that_throw_away_miss_a_connection_that_is_lost() -> None:

@@ -26,7 +26,7 @@ def libindi(name: str, port: int, *words: object) -> subprocess.CompletedProcess
     """Run `indi_NAME` against the server at `port`.
 
     Unless the words say otherwise with -t, `indi_setprop` waits for the definition of what it sets for much longer than
-    its usual two seconds: a busy machine may need more, and nothing would be set.
+    its usual two seconds: a busy machine may need more, and nothing would be set. See also `value`.
     """
     patient = ("-t", "30") if name == "setprop" else ()
     command = [f"indi_{name}", "-p", str(port), *patient, *map(str, words)]
@@ -34,5 +34,5 @@ def libindi(name: str, port: int, *words: object) -> subprocess.CompletedProcess
 
 
 def value(port: int, name: str) -> str:
-    """The value of DEVICE.VECTOR.MEMBER as `indi_getprop` prints it; empty if it was not found."""
-    return libindi("getprop", port, "-1", name).stdout.strip()
+    """The value of DEVICE.VECTOR.MEMBER as `indi_getprop` prints it; empty if there is none within half a minute."""
+    return libindi("getprop", port, "-1", "-t", 30, name).stdout.strip()

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from tests.support.blackbox import LIMIT, Child, free_port, python_environment, until
@@ -88,11 +88,12 @@ def launcher(path: Path, script: Path) -> str:
     return str(executable(path, f"#!/bin/sh\nPYTHONPATH='{paths}' exec '{sys.executable}' '{script}'\n"))
 
 
-def getprop(program: Callable[[str], str], port: int, *names: str) -> list[str]:
+def getprop(program: Callable[[str], str], port: int, *names: str, devices: Collection[str] = ()) -> list[str]:
     """Return the lines that indi_getprop prints about some properties, by default about all of them.
 
-    With wildcards, the tool cannot know when it has everything, and always ends after a given time: it is called until
-    two successive answers name the same properties.
+    With wildcards, the tool cannot know when it has everything, and always ends after a given time: it is called, each
+    time for longer, until two successive answers name the same properties, and all of these devices. A driver that a
+    busy machine does not let run has none in any number of answers.
     """
 
     def ask(seconds: float) -> list[str]:
@@ -104,9 +105,9 @@ def getprop(program: Callable[[str], str], port: int, *names: str) -> list[str]:
     answers = [ask(1)]
 
     def settled() -> bool:
-        answers.append(ask(1))
+        answers.append(ask(len(answers)))
         last, before = ({line.split("=")[0] for line in answer} for answer in (answers[-1], answers[-2]))
-        return bool(last) and last == before
+        return bool(last) and last == before and {name.split(".")[0] for name in last} >= set(devices)
 
     until(settled, what="the same properties twice")
     return answers[-1]

@@ -19,6 +19,9 @@ FIXED = "2024-01-02T03:04:05"
 ANSWER = 20.0 * SLOWNESS
 """Seconds after which a program that runs but does not answer is considered silent."""
 
+START = 120.0 * SLOWNESS
+"""Seconds that a program may take to start and to answer for the first time: all start at once."""
+
 SETTLING = 3
 """The number of questions and answers after which nothing more is expected to belong to a step."""
 
@@ -111,7 +114,7 @@ def _connect(child: Child, port: int) -> Channel:
             channels.append(Channel.connect(port, limit=0))
         return bool(channels)
 
-    until(connected)
+    until(connected, START)
     return channels[0]
 
 
@@ -156,7 +159,7 @@ def run(subject: Subject, python: str, program: str, steps: list[tuple[str, byte
             for step, data in steps:
                 if session is None:
                     session = _Session(subject, python, program, folder)
-                    begun = session.perform(b"", "begin")
+                    begun = session.perform(b"", "begin", START)
                     record.setdefault("begin", begun)
                     for setup, nothing in steps:
                         if nothing is None and setup in record and program != "sends":
