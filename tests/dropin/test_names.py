@@ -21,8 +21,8 @@ from tests.support.waiting import eventually
 
 CLIENT_PUBLIC = [
     *inspect.get_annotations(Settings),
-    "events", "expose", "frames", "on_message", "ping", "problems", "ready", "stats", "stopped", "wait_connected",
-    "wait_for",
+    "events", "expose", "frames", "on_message", "ping", "problems", "ready", "stats", "stopped", "unsent",
+    "wait_connected", "wait_for",
 ]  # fmt: skip
 ORIGINAL = {
     "BLOBfolder", "enableBLOBdefault", "enable_reports", "idle_timeout", "indihost", "indiport",
@@ -82,9 +82,15 @@ def devices() -> ipd.Device:
     )
 
 
-async def converse(driver: Driver, client_class: type[Client]) -> Client:
+def serving(driver: Driver) -> ipd.IPyServer:
+    return ipd.IPyServer(driver, host="127.0.0.1", port=0)
+
+
+async def converse(
+    driver: Driver, client_class: type[Client], server_of: Callable[[Driver], ipd.IPyServer] = serving
+) -> Client:
     """Run a client and a driver, from the definitions over a command and its answers to the end of both."""
-    async with asyncio.timeout(LIMIT), ipd.IPyServer(driver, host="127.0.0.1", port=0) as server:
+    async with asyncio.timeout(LIMIT), server_of(driver) as server:
         client = client_class("127.0.0.1", server.port)
         running = asyncio.create_task(client.asyncrun())
         try:
@@ -186,6 +192,23 @@ def test_a_driver_runs_whatever_its_program_calls_its_own(
     driver = own(devices())
     asyncio.run(converse(driver, Client))
     assert getattr(driver, name) == [] if way is list else getattr(driver, name).__func__ is way
+    assert not faults(caplog)
+
+
+@pytest.mark.parametrize("way", [list, method, coroutine], ids=["attribute", "method", "coroutine"])
+def test_a_server_runs_whatever_its_program_calls_its_own(
+    way: Callable[..., object], caplog: pytest.LogCaptureFixture
+) -> None:
+    servers: list[ipd.IPyServer] = []
+
+    class Server(using(ipd.IPyServer, "unsent", way)):  # type: ignore[misc]
+        def __init__(self, driver: Driver) -> None:
+            super().__init__(driver)
+            self.host, self.port = "127.0.0.1", 0
+            servers.append(self)
+
+    asyncio.run(converse(Driver(devices()), Client, Server))
+    assert servers[0].unsent == [] if way is list else servers[0].unsent.__func__ is way  # type: ignore[attr-defined]
     assert not faults(caplog)
 
 

@@ -169,7 +169,12 @@ class IPyClient(Settings, UserDict[str, Device]):
 
         A message that is partly written counts as a whole.
         """
-        return self._indifast.link.unsent
+        count: int = vars(self).get("unsent", self._indifast.link.unsent)
+        return count
+
+    @unsent.setter
+    def unsent(self, value: int) -> None:
+        vars(self)["unsent"] = value  # an attribute of the program's own
 
     # -- Model
 

@@ -314,7 +314,12 @@ class IPyServer:
 
         A message that is partly written counts as a whole.
         """
-        return sum(peer.outbox.queued + stream.under_way for peer, stream in self._clients.items())
+        count: int = vars(self).get("unsent", sum(stream.unsent for stream in self._clients.values()))
+        return count
+
+    @unsent.setter
+    def unsent(self, value: int) -> None:
+        vars(self)["unsent"] = value  # an attribute of the program's own
 
     @property
     def keepalive(self) -> float | None:

@@ -421,6 +421,14 @@ class Stream:
         return 0
 
     @property
+    def unsent(self) -> int:
+        """Bytes that wait in the outbox, or were written but are not known to have arrived.
+
+        A message that is partly written counts as a whole.
+        """
+        return getattr(self._outbox, "queued", 0) + self.under_way
+
+    @property
     def paused(self) -> bool:
         """Whether `pause_reading` was called last."""
         return self._input is PAUSED
