@@ -210,10 +210,23 @@ def test_set_waits_until_a_slow_server_has_everything(tmp_path: Path) -> None:
 def test_set_reports_a_server_that_takes_nothing(tmp_path: Path) -> None:
     peer, file = SlowPeer(TAKES_FILES), tmp_path / "large"
     file.write_bytes(bytes(3_600_000))
-    words = [*SOON_STUCK, "set", "-h", "127.0.0.1", "-p", str(peer.port), "-t", "0.3", f"D.B.m={file}"]
+    words = [*SOON_STUCK, "set", "-h", "127.0.0.1", "-p", str(peer.port), "-t", str(LIMIT), f"D.B.m={file}"]
     with Child(words, tmp_path, env=python_environment()) as tool:
         assert tool.wait() == 3
     assert re.search(r"the server has taken nothing for 0.5 s: up to \d+ bytes were not sent\n", tool.stderr)
+    peer.go.set()
+
+
+def test_set_reports_what_it_could_not_send_besides(tmp_path: Path) -> None:
+    """A file that is not there is not forgotten because the server takes nothing of the one before it."""
+    peer, file = SlowPeer(TAKES_FILES + TAKES_FILES.replace('"B"', '"C"')), tmp_path / "file"
+    file.write_bytes(bytes(2_900_000))  # more than the kernel takes, but less than makes it wait
+    words = ["-p", str(peer.port), "-t", str(LIMIT), f"D.B.m={file}", "D.C.m=missing"]
+    with Child([*SOON_STUCK, "set", "-h", "127.0.0.1", *words], tmp_path, env=python_environment()) as tool:
+        assert tool.wait() == 2
+    stuck, other = tool.stderr.splitlines()
+    assert stuck.startswith("indifast set: the server has taken nothing for 0.5 s: up to ")
+    assert other == "indifast set: missing: no such file or directory"
     peer.go.set()
 
 

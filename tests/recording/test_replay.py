@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -174,6 +175,22 @@ def test_a_client_that_takes_nothing_at_the_end_is_reported(tmp_path: Path) -> N
         assert replay.wait() == 3
         client.close()
     assert re.search(r"clients have taken nothing for 0.5 s: up to \d+ bytes were not sent\n", replay.stderr)
+
+
+def test_one_that_asks_again_and_again_does_not_count_for_a_client_that_takes_nothing(tmp_path: Path) -> None:
+    """Answers to it are sent to all clients, so there is more for the other one each time."""
+    path = recorded(tmp_path / "r", [0] * 3, [DEFINITION, PICTURE, picture(bytes(12_000_000))])
+    with Replay(tmp_path, "--speed", "max", "--wait", "--once", path, program=SOON_STUCK) as replay:
+        other = replay.client(b"")
+        client = replay.client(b'<enableBLOB device="Dome">Also</enableBLOB><getProperties version="1.7"/>')
+        with contextlib.suppress(OSError, EOFError):  # when the replay ends
+            while True:
+                other.send(b'<getProperties version="1.7"/>')
+                other.until_text("defBLOBVector")
+                time.sleep(0.1)
+        assert replay.wait() == 3
+        client.close()
+        other.close()
 
 
 def test_a_client_that_takes_nothing_at_the_end_may_be_left_behind(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -18,7 +19,7 @@ from tests.support import commands
 from tests.support.blackbox import LIMIT, free_port, until
 from tests.support.libindi import Indiserver, libindi, value
 from tests.tools.conftest import SIMULATORS
-from tests.tools.support import CAMERA, PATIENT, line_with, tool, without_messages
+from tests.tools.support import CAMERA, PATIENT, SURE, line_with, tool, without_messages
 
 PATIENCE = 4 * LIMIT
 """Seconds in which a command connects again, with its pauses, and a camera starts."""
@@ -174,6 +175,17 @@ def test_a_command_is_not_sent_again(after: bytes, status: int, said: str) -> No
     assert sorted(lines[:3]) == sorted(messages("set", server.port, f"{lost}: watching D.N for what it brings"))
     assert lines[3:] == ([f"indifast set: {said}"] if said else [])
     assert done.returncode == status
+
+
+def test_only_the_loss_is_reported_of_commands_after_it(tmp_path: Path) -> None:
+    """The devices have gone with the connection, but nobody has mistyped their names."""
+    file = tmp_path / "large"
+    file.write_bytes(bytes(8_000_000))  # the next command waits until the server has taken a part of it
+    answer = b'<defBLOBVector device="D" name="B" state="Ok" perm="rw"><defBLOB name="m"/></defBLOBVector>'
+    with Scripted((answer + number(1, "Idle"), b"<newBLOBVector")) as server:
+        done = tool("set", server.port, *SURE, f"D.B.m={file}", "D.N.x=5", "D.N.x=6")
+    assert done.returncode == Status.TROUBLE
+    assert re.fullmatch(rf"indifast set: lost the connection to localhost:{server.port}: .*\n", done.stderr)
 
 
 def test_further_commands_are_sent_to_the_server_that_is_back() -> None:

@@ -159,7 +159,7 @@ async def _until_taken(server: IPyServer, stopped: asyncio.Task[Any]) -> int:
     Returns:
         The bytes that clients have not taken although there was time; 0 if the command is stopped.
     """
-    taking = asyncio.create_task(until_taken(lambda: server.unsent))
+    taking = asyncio.create_task(until_taken(lambda: {stream: stream.unsent for stream in server.connectionpool}))
     try:
         await asyncio.wait((taking, stopped), timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         if not (taking.done() or stopped.done()):

@@ -133,6 +133,8 @@ async def _set(options: argparse.Namespace) -> int:
 async def _send_all(client: IPyClient, assignments: Sequence[Assignment], options: argparse.Namespace) -> Status:
     status = Status.DONE
     for assignment in assignments:
+        if not (client.connected or options.reconnect):
+            raise ConnectionError("the connection was lost")
         try:
             await _send(client, assignment, options)
         except (INDICheckError, ToolError) as error:
@@ -148,12 +150,15 @@ async def _taken(client: IPyClient, sending: Coroutine[Any, Any, Status]) -> Sta
 
     Raises:
         ToolError: It takes nothing for a while.
+        Exception: `sending` raised it. What was sent before is taken first.
     """
     task = asyncio.ensure_future(sending)
     try:
-        if left := await until_taken(lambda: client.unsent if client.connected else 0, task):
-            taken = f"the server has taken nothing for {STUCK:g} s"
-            raise ToolError(f"{taken}: up to {left} bytes were not sent", Status.TIMEOUT)
+        if left := await until_taken(lambda: {"server": client.unsent} if client.connected else {}, task):
+            stuck = f"the server has taken nothing for {STUCK:g} s: up to {left} bytes were not sent"
+            if not task.done() or task.exception() is None:
+                raise ToolError(stuck, Status.TIMEOUT)
+            say(_PROGRAM, stuck)
         return await task
     finally:
         task.cancel()
