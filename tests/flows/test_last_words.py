@@ -192,6 +192,28 @@ def test_the_grace_of_a_driver_is_also_that_of_its_stream() -> None:
     assert b"last" in asyncio.run(scenario())
 
 
+def test_a_driver_that_is_cancelled_does_not_wait_for_its_peer_for_that_long() -> None:
+    async def scenario() -> None:
+        driver = Parked()
+        driver.listen("127.0.0.1", 0)
+        run = asyncio.create_task(driver.asyncrun(grace=10 * LIMIT))
+        await eventually(lambda: driver.listening_port)
+        _, writer = await asyncio.open_connection("127.0.0.1", driver.listening_port)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        link = driver._indifast_runtime.link
+        await eventually(lambda: link._client is not None)  # type: ignore[union-attr]
+        while link._client._outbox.messages < 2:  # type: ignore[union-attr]
+            await driver.send_message("x" * 400_000)
+            await asyncio.sleep(0.01)
+        run.cancel()
+        async with asyncio.timeout(LIMIT):
+            with pytest.raises(asyncio.CancelledError):
+                await run
+        writer.close()
+
+    asyncio.run(scenario())
+
+
 DEFINED = """<defTextVector device="D" name="T" state="Ok" perm="rw"><defText name="m"/></defTextVector>"""
 
 

@@ -176,8 +176,8 @@ class IPyDriver(UserDict[str, Device]):
 
         Args:
             grace: Seconds that `hardware` and other coroutines have after a shutdown before they are cancelled; None
-                for those of the server, or 2. Without a server, the peer has as long to read what was sent before, but
-                at least 2 seconds.
+                for those of the server, or 2. Without a server, the peer then has as long to read what was sent before,
+                but at least 2 seconds. If `asyncrun` is cancelled, these are 0 and 2 seconds.
 
         Raises:
             OSError: The driver can't listen on its port.

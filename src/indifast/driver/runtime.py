@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from indifast.routing.link import Link
 
 GRACE = 2.0
-"""Seconds that user code has after a shutdown before it is cancelled, and the least that the peer has to read on."""
+"""Seconds that user code has after a shutdown before it is cancelled. Then, the peer has at least as long to read."""
 
 _TURN = 64  # messages handled before other tasks get a turn
 
@@ -172,7 +172,6 @@ class Runtime:
         self._driver.stopped.set()
 
     async def _run(self, grace: float) -> None:
-        closing = max(grace, GRACE)
         own = None if self.open_link is None else await self.open_link(self._refusals.refuse)
         if own is not None:
             self._outlet.link = own
@@ -211,7 +210,7 @@ class Runtime:
             if own is None:
                 link.close()
             else:
-                own.close(closing)
+                own.close(max(grace, GRACE))
                 await own.wait_closed()
 
     async def _until_ended(self, receiving: asyncio.Task[None]) -> None:
