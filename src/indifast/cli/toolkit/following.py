@@ -149,7 +149,7 @@ class Progress:
         return f"{console.bar(min(shares), len(text) + 1)} {text}" if shares and vector.state == "Busy" else text
 
     def _shares(self, vector: Any) -> list[float]:
-        """Return how much of its way each member has gone. Those that have hardly any count if there are no others."""
+        """Return how much of its way each member has gone. Those that hardly move count only if no others move."""
         shares = {name: share for name in self._wanted if (share := self._share(vector, name)) is not None}
         return [share for name, share in shares.items() if self._far(vector, name)] or [*shares.values()]
 
