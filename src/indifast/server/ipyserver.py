@@ -309,19 +309,6 @@ class IPyServer:
         return self._stop
 
     @property
-    def unsent(self) -> int:
-        """Bytes for clients that have not reached the clients' machines yet, as far as the kernel says; 0 if none.
-
-        A message that is partly written counts as a whole.
-        """
-        count: int = vars(self).get("unsent", sum(stream.unsent for stream in self._clients.values()))
-        return count
-
-    @unsent.setter
-    def unsent(self, value: int) -> None:
-        vars(self)["unsent"] = value  # an attribute of the program's own
-
-    @property
     def keepalive(self) -> float | None:
         """Seconds after which a client that was sent nothing else is sent a message; 0 or None for never."""
         return self._keepalive
