@@ -76,7 +76,7 @@ class End:
         hub = world.hub
         if self.kind is Kind.CLIENT:
             known = set(hub.router.peers)
-            world.server._accept(self.stream)  # type: ignore[arg-type]
+            world.server._indifast_accept(self.stream)  # type: ignore[arg-type]
             (self.peer,) = set(hub.router.peers) - known
             return
         hub.carry(self.peer, self.stream, lambda exc: self._lost(), forgiving=True)  # type: ignore[arg-type]
@@ -131,9 +131,9 @@ class World:
         )
         self.server.newest_wins = bool(options & 4)
         if options & 32:
-            self.server._tap = lambda: self._tell  # type: ignore[method-assign]
-        self.hub: Hub = self.server._make_hub()
-        self.server._hub = self.hub
+            self.server._indifast_tap = lambda: self._tell  # type: ignore[method-assign]
+        self.hub: Hub = self.server._indifast_make_hub()
+        self.server._indifast_hub = self.hub
         if options & 1:
             self.hub.max_held = MOST_HELD
         self.step = 0
@@ -191,7 +191,7 @@ class World:
             self.hub.remove(end.peer)
         self.loop.advance(1)
         assert len(self.hub.router.peers) == 0 and not self.hub.router.owners and self.hub.held == 0
-        assert not self.server._clients
+        assert not self.server._indifast_clients
         self.hub.close()
 
 

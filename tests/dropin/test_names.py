@@ -43,6 +43,11 @@ DRIVER = [
     "listen", "listening_port", "run", "stats", "tasks",
 ]  # fmt: skip
 
+SERVER = [
+    "_accept", "_clients", "_close", "_compress", "_grace", "_handle", "_hub", "_keepalive", "_listen", "_listeners",
+    "_local", "_prepare", "_ready", "_restarts", "_running", "_senders", "_shutdown", "_tasks", "_thread",
+]  # fmt: skip
+
 
 DAMAGED = (
     '<defNumberVector device="dev" name="n" state="Ok" perm="rw"><defNumber name="x">one</defNumber></defNumberVector>'
@@ -195,24 +200,25 @@ def test_a_driver_runs_whatever_its_program_calls_its_own(
     assert not faults(caplog)
 
 
+@pytest.mark.parametrize("name", SERVER)
 @pytest.mark.parametrize("way", [list, method, coroutine], ids=["attribute", "method", "coroutine"])
 def test_a_server_runs_whatever_its_program_calls_its_own(
-    way: Callable[..., object], caplog: pytest.LogCaptureFixture
+    way: Callable[..., object], name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     servers: list[ipd.IPyServer] = []
 
-    class Server(using(ipd.IPyServer, "unsent", way)):  # type: ignore[misc]
+    class Server(using(ipd.IPyServer, name, way)):  # type: ignore[misc]
         def __init__(self, driver: Driver) -> None:
             super().__init__(driver)
             self.host, self.port = "127.0.0.1", 0
             servers.append(self)
 
     asyncio.run(converse(Driver(devices()), Client, Server))
-    assert servers[0].unsent == [] if way is list else servers[0].unsent.__func__ is way  # type: ignore[attr-defined]
+    assert getattr(servers[0], name) == [] if way is list else getattr(servers[0], name).__func__ is way
     assert not faults(caplog)
 
 
-@pytest.mark.parametrize("make", [IPyClient, ipd.IPyDriver, lambda: QueClient(deque(), deque())])
+@pytest.mark.parametrize("make", [IPyClient, ipd.IPyDriver, ipd.IPyServer, lambda: QueClient(deque(), deque())])
 def test_private_names_are_unlikely_ones(make: Callable[[], object]) -> None:
     ours = {name for name in set(dir(make())) - set(dir(UserDict())) if not name.startswith("__")}
     assert {name for name in ours if name.startswith("_") and not name.startswith("_indifast")} == {"_stop"}

@@ -69,7 +69,7 @@ def methods(*queues: ByteQueue) -> list[str]:
 
 
 def outboxes(server: ipd.IPyServer) -> list[ByteQueue]:
-    return [peer.outbox for peer in server._clients]
+    return [peer.outbox for peer in server._indifast_clients]
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ class Impatient(IPyClient):
 
 
 def test_usual_grace_times_are_longer_than_those_of_the_readers_here() -> None:
-    assert min(IPyClient.grace, IPyServer(port=None)._grace, STOP_GRACE) > 2 * SOON
+    assert min(IPyClient.grace, IPyServer(port=None)._indifast_grace, STOP_GRACE) > 2 * SOON
 
 
 def test_a_client_that_ends_has_sent_everything() -> None:

@@ -101,7 +101,7 @@ def test_an_answer_passes_the_frame_of_another_device(tls: bool) -> None:
             slow, writer = pair
             writer.write(OFFER.data + GET.encode() + b"<enableBLOB device='Cam'>Also</enableBLOB>")
             await slow.read(lambda: slow.find("defBLOBVector", "Cam") is not None)
-            outbox = next(iter(server._clients)).outbox
+            outbox = next(iter(server._indifast_clients)).outbox
             await eventually(lambda: outbox.piece)
             exposing = asyncio.create_task(camera.expose())
             await slow.read(lambda: slow.log.reader.held > 100_000)

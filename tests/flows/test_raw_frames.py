@@ -33,7 +33,7 @@ def content(number: int) -> bytes:
 
 def forms(server: ipd.IPyServer) -> list[int]:
     """Return the forms in which the clients of a server are sent BLOBs."""
-    return [peer.outbox.form for peer in server._clients]
+    return [peer.outbox.form for peer in server._indifast_clients]
 
 
 async def frames_arrive(camera: Camera, *clients: Watcher, since: int = 0) -> None:

@@ -150,7 +150,7 @@ def test_those_who_wait_for_admission_count_and_end_with_the_server() -> None:
 
         async with guarded(wait, maxconnections=1) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            await eventually(lambda: server._admissions)
+            await eventually(lambda: server._indifast_admissions)
             assert await answer(server) == b""
             assert server.surplus == 1
         assert len(ends) == 1
@@ -183,7 +183,7 @@ def test_a_function_on_the_server_itself_counts_and_unix_sockets_are_not_asked(t
 
 def test_without_an_override_nothing_stands_in_between() -> None:
     server = IPyServer(Echo(), port=0)
-    assert server._accept_tcp() == server._accept
+    assert server._indifast_accept_tcp() == server._indifast_accept
 
 
 def test_with_tls_a_client_is_asked_about_after_the_handshake(tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def test_the_fastest_reader_of_large_frames_waits_for_the_others_as_long_as_it_m
             sending = asyncio.create_task(send_all(driver, list(map(inline, frames))))
             assert (await fast.hears("setBLOBVector")).members[0].data == frames[0]
             second = asyncio.create_task(fast.hears("setBLOBVector"))
-            hub = server._hub
+            hub = server._indifast_hub
             assert hub is not None
             await eventually(lambda: any(each._courteous and each.paused for each in hub.connections.values()))
             assert not second.done()
@@ -1087,7 +1087,7 @@ def test_the_keepalive_is_the_only_timer_of_an_idle_server() -> None:
             clients = [await Client.to(server) for _ in range(3)]
             for client in clients:
                 await client.settle()
-            hub = server._hub
+            hub = server._indifast_hub
             assert hub is not None and hub.router.peers.clients
 
             def timers() -> list[Any]:
@@ -1096,7 +1096,9 @@ def test_the_keepalive_is_the_only_timer_of_an_idle_server() -> None:
 
             await eventually(lambda: not hub._flush_due and hub._held is None)
             assert hub._check is None
-            await eventually(lambda: timers() == [server._keepalive_timer])  # once all that was sent is acknowledged
+            await eventually(
+                lambda: timers() == [server._indifast_keepalive_timer]
+            )  # once all that was sent is acknowledged
             for client in clients:
                 await client.close()
 

@@ -135,12 +135,12 @@ def test_blobs_cross_a_link_in_both_directions_but_only_while_wanted() -> None:
             assert sent(b) == 0
             for client, far, device in ((at_a, b, "B"), (at_b, a, "A")):
                 client.say(f"<enableBLOB device='{device}'>Also</enableBLOB>")
-                await eventually(lambda far=far, device=device: any(far._hub.router.demand(device, "B")))
+                await eventually(lambda far=far, device=device: any(far._indifast_hub.router.demand(device, "B")))
                 data = await shoot(far, device)
                 element = await client.hears("setBLOBVector", device, "B")
                 assert element.members[0].data == data
                 client.say(f"<enableBLOB device='{device}'>Never</enableBLOB>")
-                await eventually(lambda far=far, device=device: not any(far._hub.router.demand(device, "B")))
+                await eventually(lambda far=far, device=device: not any(far._indifast_hub.router.demand(device, "B")))
             await at_a.close()
             await at_b.close()
 

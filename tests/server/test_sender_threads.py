@@ -118,7 +118,7 @@ def test_clients_come_and_go_in_the_middle_of_frames(loop: str, senders: int) ->
                     Watcher(server.port or 0, leaves_after=rng.randrange(4 * MIB)) for _ in range(rng.randrange(4))
                 ]
                 await asyncio.sleep(rng.choice((0, 0.005)))
-            hub = server._hub
+            hub = server._indifast_hub
             assert hub is not None
             if senders:
                 assert hub.senders is not None and 0 < hub.senders.threads <= senders
@@ -144,7 +144,7 @@ def test_a_shutdown_with_frames_in_flight_flushes_them() -> None:
                     await eventually(watcher.ready.is_set)
                 for number in range(5):
                     await camera.shoot(number)
-                hub = server._hub
+                hub = server._indifast_hub
                 assert hub is not None and hub.senders is not None
             assert hub.senders.threads == 0
             await ended(watchers)
@@ -167,7 +167,7 @@ def test_a_shutdown_waits_for_readers_that_have_stopped_no_longer_than_it_should
                     await camera.shoot(number)
             for sock in stalled:
                 sock.close()
-        assert server._hub is None
+        assert server._indifast_hub is None
 
     asyncio.run(run())
 
@@ -176,8 +176,8 @@ def test_by_default_the_cores_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run(cores: set[int]) -> bool:
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores)
         async with IPyServer(Camera(), port=0) as server:
-            assert server._hub is not None
-            return server._hub.senders is not None
+            assert server._indifast_hub is not None
+            return server._indifast_hub.senders is not None
 
     assert not asyncio.run(run({0}))
     assert asyncio.run(run(set(range(8)))) == hasattr(os, "eventfd")

@@ -740,7 +740,7 @@ class NothingKept(Checker):
         for peer in node.hub.router.peers:
             peer.routes.clear()
             peer.last_route = None
-        node.server._open_links = [link for link in node.server._open_links if not link.closed]
+        node.server._indifast_open_links = [link for link in node.server._indifast_open_links if not link.closed]
 
     def _present(self, peer: Peer) -> bool:
         return any(node.hub is not None and peer in node.hub.router.peers for node in self.site.nodes.values())

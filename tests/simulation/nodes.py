@@ -148,11 +148,11 @@ class ObservedServer(IPyServer):
 
     node: Node
 
-    def _tap(self) -> Any:
+    def _indifast_tap(self) -> Any:
         return self.node.tap
 
-    def _make_hub(self) -> Hub:
-        hub = super()._make_hub()
+    def _indifast_make_hub(self) -> Hub:
+        hub = super()._indifast_make_hub()
         assert isinstance(hub, ObservedHub)
         hub.node = self.node
         self.node.begin(hub)
@@ -261,7 +261,7 @@ class Node:
         if self.server is None or self.hub is None:
             stream.abort()
             return
-        self.server._accept(stream)
+        self.server._indifast_accept(stream)
 
     # What the hub does
 

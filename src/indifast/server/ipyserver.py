@@ -136,47 +136,47 @@ class IPyServer:
         self.server: Listener | None = None
         self.stopped = asyncio.Event()
         """Set when `asyncrun` is about to return."""
-        self._keepalive: float | None = 30.0
-        self._read_timeout = read_timeout
-        self._command_timeout = command_timeout
-        self._raw_frames = raw_frames
-        self._compress = compress
-        self._grace = grace
-        self._senders = senders
+        self._indifast_keepalive: float | None = 30.0
+        self._indifast_read_timeout = read_timeout
+        self._indifast_command_timeout = command_timeout
+        self._indifast_raw_frames = raw_frames
+        self._indifast_compress = compress
+        self._indifast_grace = grace
+        self._indifast_senders = senders
         self._stop = False
-        self._shutdown: asyncio.Event | None = None
-        self._ready = False
-        self._awaiting_ready: list[asyncio.Future[None]] = []
-        self._hub: Hub | None = None
-        self._thread = 0
-        self._listeners: list[Listener] = []
-        self._open_links: list[LocalLink] = []
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._local: dict[int, Peer] = {}
-        self._clients: dict[Peer, Stream] = {}
-        self._admissions: dict[asyncio.Task[None], ConnectionWriter] = {}
-        self._keepalive_timer: asyncio.TimerHandle | None = None
-        self._sent_before: dict[Peer, int] = {}
-        self._running: asyncio.Task[None] | None = None
+        self._indifast_shutdown: asyncio.Event | None = None
+        self._indifast_ready = False
+        self._indifast_awaiting_ready: list[asyncio.Future[None]] = []
+        self._indifast_hub: Hub | None = None
+        self._indifast_thread = 0
+        self._indifast_listeners: list[Listener] = []
+        self._indifast_open_links: list[LocalLink] = []
+        self._indifast_tasks: dict[int, asyncio.Task[None]] = {}
+        self._indifast_local: dict[int, Peer] = {}
+        self._indifast_clients: dict[Peer, Stream] = {}
+        self._indifast_admissions: dict[asyncio.Task[None], ConnectionWriter] = {}
+        self._indifast_keepalive_timer: asyncio.TimerHandle | None = None
+        self._indifast_sent_before: dict[Peer, int] = {}
+        self._indifast_running: asyncio.Task[None] | None = None
         self.surplus = 0
         """Connections that were closed at once, because there were too many clients."""
-        self._restarts: Counter[str] = Counter()  # by name of the driver
-        self._driver_labels = Labels()
-        self._link_labels = Labels()
-        self._reason_labels = Labels()
+        self._indifast_restarts: Counter[str] = Counter()  # by name of the driver
+        self._indifast_driver_labels = Labels()
+        self._indifast_link_labels = Labels()
+        self._indifast_reason_labels = Labels()
         for driver in _flatten(drivers):
-            self._adopt(driver)
+            self._indifast_adopt(driver)
 
     # -- Drivers and links
 
-    def _adopt(self, driver: object) -> None:
+    def _indifast_adopt(self, driver: object) -> None:
         from indifast.driver.ipydriver import IPyDriver
 
         if not isinstance(driver, IPyDriver):
             raise TypeError(f"drivers must be IPyDriver objects, not {driver!r}")
         known = self.devices
         for name in driver.data:
-            if name in known or (self._hub is not None and name in self._hub.router.owners):
+            if name in known or (self._indifast_hub is not None and name in self._indifast_hub.router.owners):
                 raise ValueError(f"two drivers have a device named {name}: rename one of the devices")
         driver._indifast_runtime.serve("an IPyServer")
         self.drivers.append(driver)
@@ -194,14 +194,14 @@ class IPyServer:
             ValueError: Another driver has a device with the same name.
             RuntimeError: The driver already belongs to a server, or listens itself.
         """
-        self._adopt(driver)
-        if self._hub is not None:
-            self._start_driver(driver, ask=True)
+        self._indifast_adopt(driver)
+        if self._indifast_hub is not None:
+            self._indifast_start_driver(driver, ask=True)
 
     async def remove_driver(self, driver: IPyDriver) -> None:
         """Shut down a driver and remove it from the server."""
         driver.shutdown()
-        task = self._tasks.get(id(driver))
+        task = self._indifast_tasks.get(id(driver))
         if task is not None:
             await asyncio.wait((task,))
         with contextlib.suppress(ValueError):
@@ -236,8 +236,8 @@ class IPyServer:
         """
         remote = RemoteConnection(host, port, blob_enable, debug_enable, device=device, ssl=ssl, compress=compress)
         self.remotes.append(remote)
-        if self._hub is not None:
-            remote.start(self._hub)
+        if self._indifast_hub is not None:
+            remote.start(self._indifast_hub)
         return remote
 
     async def remove_remote(self, remote: RemoteConnection) -> None:
@@ -245,7 +245,7 @@ class IPyServer:
         self.remotes.remove(remote)
         await remote.end()
         if remote.peer is not None:
-            self._sent_before.pop(remote.peer, None)
+            self._indifast_sent_before.pop(remote.peer, None)
 
     def add_exdriver(
         self, program: str, *args: str, debug_enable: bool = False, **options: Unpack[ExDriverOptions]
@@ -266,14 +266,14 @@ class IPyServer:
 
         options.setdefault("pipes", self.exdriver_pipes)
         exdriver = ExDriver(program, *args, debug_enable=debug_enable, **options)
-        exdriver.on_restart = self._count_restart
-        if self._hub is not None:
-            exdriver.start(self._hub)
+        exdriver.on_restart = self._indifast_count_restart
+        if self._indifast_hub is not None:
+            exdriver.start(self._indifast_hub)
         self.exdrivers.append(exdriver)
         return exdriver
 
-    def _count_restart(self, exdriver: ExDriver) -> None:
-        self._restarts[self._driver_labels.of(exdriver.name)] += 1
+    def _indifast_count_restart(self, exdriver: ExDriver) -> None:
+        self._indifast_restarts[self._indifast_driver_labels.of(exdriver.name)] += 1
 
     async def remove_exdriver(self, exdriver: ExDriver) -> None:
         """End an executable driver and remove it from the server."""
@@ -293,12 +293,12 @@ class IPyServer:
         Raises:
             RuntimeError: The server is not running.
         """
-        if self._hub is None or self._stop:
+        if self._indifast_hub is None or self._stop:
             raise RuntimeError("this server is not running: open the link when it is ready")
         peer = Peer(Kind.DRIVER, f"Driver {label}", LocalOutbox())
-        link = LocalLink(self._hub, peer)
-        self._hub.router.introduce(peer, time.monotonic())
-        self._open_links = [*(each for each in self._open_links if not each.closed), link]
+        link = LocalLink(self._indifast_hub, peer)
+        self._indifast_hub.router.introduce(peer, time.monotonic())
+        self._indifast_open_links = [*(each for each in self._indifast_open_links if not each.closed), link]
         return link
 
     # -- Running
@@ -311,15 +311,15 @@ class IPyServer:
     @property
     def keepalive(self) -> float | None:
         """Seconds after which a client that was sent nothing else is sent a message; 0 or None for never."""
-        return self._keepalive
+        return self._indifast_keepalive
 
     @keepalive.setter
     def keepalive(self, seconds: float | None) -> None:
         if seconds is not None and not isinstance(seconds, int | float):
             raise TypeError(f"keepalive must be a number of seconds or None, not {seconds!r}")
-        self._keepalive = seconds
-        if self._hub is not None:
-            self._schedule_keepalive()
+        self._indifast_keepalive = seconds
+        if self._indifast_hub is not None:
+            self._indifast_schedule_keepalive()
 
     async def ready(self) -> None:
         """Wait until clients can connect.
@@ -327,14 +327,14 @@ class IPyServer:
         Raises:
             RuntimeError: The server ended before they could. Unless it was shut down, `asyncrun` raises the reason.
         """
-        if not self._ready:
+        if not self._indifast_ready:
             waiter = asyncio.get_running_loop().create_future()
-            self._awaiting_ready.append(waiter)
+            self._indifast_awaiting_ready.append(waiter)
             await waiter
 
-    def _tell_ready(self, ready: bool) -> None:
-        self._ready = ready
-        waiters, self._awaiting_ready = self._awaiting_ready, []
+    def _indifast_tell_ready(self, ready: bool) -> None:
+        self._indifast_ready = ready
+        waiters, self._indifast_awaiting_ready = self._indifast_awaiting_ready, []
         for waiter in waiters:
             if waiter.done():
                 continue
@@ -355,44 +355,44 @@ class IPyServer:
             PermissionError: The program of an executable driver can't be executed.
             RuntimeError: The server is already running.
         """
-        if self._hub is not None:
+        if self._indifast_hub is not None:
             raise RuntimeError("this server is running already")
-        self._prepare()
-        self._shutdown = asyncio.Event()
+        self._indifast_prepare()
+        self._indifast_shutdown = asyncio.Event()
         if self._stop:
             self.stopped.set()
-            self._tell_ready(False)
+            self._indifast_tell_ready(False)
             return
-        self._thread = threading.get_ident()
+        self._indifast_thread = threading.get_ident()
         if self.maxconnections is None or self.maxconnections > _MANY_CONNECTIONS:
             raise_descriptor_limit()
-        hub = self._hub = self._make_hub()
+        hub = self._indifast_hub = self._indifast_make_hub()
         if self._stop:  # another thread has shut down the server in the meantime
-            self._shutdown.set()
+            self._indifast_shutdown.set()
         try:
-            await self._listen()
+            await self._indifast_listen()
             for exdriver in self.exdrivers:
                 exdriver.start(hub)
             for driver in self.drivers:
-                self._start_driver(driver, ask=False)
+                self._indifast_start_driver(driver, ask=False)
             for remote in self.remotes:
                 remote.start(hub)
-            self._schedule_keepalive()
-            self._tell_ready(True)
-            await self._shutdown.wait()
+            self._indifast_schedule_keepalive()
+            self._indifast_tell_ready(True)
+            await self._indifast_shutdown.wait()
         finally:
-            if not self._shutdown.is_set():
-                self._call_shutdown()
+            if not self._indifast_shutdown.is_set():
+                self._indifast_call_shutdown()
             self._stop = True
-            self._tell_ready(False)
+            self._indifast_tell_ready(False)
             try:
-                await self._close(hub)
+                await self._indifast_close(hub)
             finally:
                 hub.close()
-                self._hub = None
+                self._indifast_hub = None
                 self.stopped.set()
 
-    def _prepare(self) -> None:
+    def _indifast_prepare(self) -> None:
         """Prepare for a new run: forget the `shutdown` of the previous run. Later calls of `shutdown` take effect."""
         if self.stopped.is_set():
             self.stopped.clear()
@@ -409,16 +409,16 @@ class IPyServer:
         if shutdownmessage:
             logger.error("%s", shutdownmessage)
         self._stop = True
-        shutdown, hub = self._shutdown, self._hub
+        shutdown, hub = self._indifast_shutdown, self._indifast_hub
         if shutdown is None or hub is None:
             return
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() == self._indifast_thread:
             shutdown.set()
         else:
             with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing is running
                 hub.loop.call_soon_threadsafe(shutdown.set)
 
-    def _call_shutdown(self) -> None:
+    def _indifast_call_shutdown(self) -> None:
         try:
             self.shutdown()
         except Exception:  # of a subclass
@@ -426,20 +426,20 @@ class IPyServer:
 
     async def __aenter__(self) -> Self:
         """Run the server in the background until the block ends. Clients can connect when the block begins."""
-        self._prepare()
-        self._running = asyncio.create_task(self.asyncrun())
+        self._indifast_prepare()
+        self._indifast_running = asyncio.create_task(self.asyncrun())
         ready = asyncio.create_task(self.ready())
-        await asyncio.wait((self._running, ready), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((self._indifast_running, ready), return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         await asyncio.gather(ready, return_exceptions=True)
-        if self._running.done():
-            self._running.result()
+        if self._indifast_running.done():
+            self._indifast_running.result()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.shutdown()
-        if self._running is not None:
-            await self._running
+        if self._indifast_running is not None:
+            await self._indifast_running
 
     async def send_message(self, message: str, timestamp: datetime | None = None) -> None:
         """Send all clients and linked servers a message that belongs to no device.
@@ -448,7 +448,7 @@ class IPyServer:
             message: The text.
             timestamp: The time of the message; None for now. If it is not valid, nothing is sent.
         """
-        if self._hub is None or self._stop:
+        if self._indifast_hub is None or self._stop:
             return
         from indifast.protocol.timestamps import timestamp_text  # imports datetime, which the start should not wait for
 
@@ -456,117 +456,117 @@ class IPyServer:
             stamp = timestamp_text(timestamp)
         except (TypeError, ValueError):
             return
-        router, now = self._hub.router, time.monotonic()
+        router, now = self._indifast_hub.router, time.monotonic()
         router.tell_clients(message, now, stamp)
-        for peer in self._linked():
+        for peer in self._indifast_linked():
             if peer.limit_to is None:
                 router.tell(peer, wire.message(message, stamp), now)
 
-    def _linked(self) -> list[Peer]:
+    def _indifast_linked(self) -> list[Peer]:
         """Return the servers at the other ends of those of our links that are up."""
         return [remote.peer for remote in self.remotes if remote.connected and remote.peer is not None]
 
-    def _tap(self) -> TapFunction | None:
+    def _indifast_tap(self) -> TapFunction | None:
         """Return the function that sees all traffic; None if there is none."""
-        return self._log_traffic if logger.isEnabledFor(logging.DEBUG) else None
+        return self._indifast_log_traffic if logger.isEnabledFor(logging.DEBUG) else None
 
-    def _make_hub(self) -> Hub:
+    def _indifast_make_hub(self) -> Hub:
         hub = Hub(
             self.limits,
             accept_links=self.accept_links,
             newest_wins=self.newest_wins is True,
-            read_timeout=self._read_timeout,
-            command_timeout=self._command_timeout,
-            senders=self._senders,
-            raw_frames=self._raw_frames,
-            compress=self._compress,
-            tap=self._tap(),
+            read_timeout=self._indifast_read_timeout,
+            command_timeout=self._indifast_command_timeout,
+            senders=self._indifast_senders,
+            raw_frames=self._indifast_raw_frames,
+            compress=self._indifast_compress,
+            tap=self._indifast_tap(),
         )
         if not (isinstance(self.newest_wins, bool) or callable(self.newest_wins)):
             hub.newest_wins_of = frozenset((device, name) for device, name in self.newest_wins)
         return hub
 
-    def _log_traffic(self, direction: str, peer: Peer, message: Routable) -> None:
+    def _indifast_log_traffic(self, direction: str, peer: Peer, message: Routable) -> None:
         if self.debug_enable:
             sign = "RX" if direction == "from" else "TX"
             logger.debug("%s:: %s: %s", sign, peer.label, describe(message))
 
-    async def _listen(self) -> None:
+    async def _indifast_listen(self) -> None:
         if self.port is not None:
-            self.server = await self._listen_tcp(self.port)
-            self._listeners.append(self.server)
+            self.server = await self._indifast_listen_tcp(self.port)
+            self._indifast_listeners.append(self.server)
             self.port = self.server.port
             for sock, address in zip(self.server.sockets, self.server.addresses, strict=True):
                 logger.info("listening to port %d on fd %d (%s)", self.port, sock.fileno(), address)
         if self.unix_socket is not None:
-            listener = await self._listen_unix(unix_path(self.unix_socket))
-            self._listeners.append(listener)
+            listener = await self._indifast_listen_unix(unix_path(self.unix_socket))
+            self._indifast_listeners.append(listener)
             for address in listener.addresses:
                 logger.info("Local server: listening on local domain at: %s", address)
 
-    async def _listen_tcp(self, port: int) -> Listener:
-        return await listen_tcp(self.host, port, self._accept_tcp(), ssl=self.ssl)
+    async def _indifast_listen_tcp(self, port: int) -> Listener:
+        return await listen_tcp(self.host, port, self._indifast_accept_tcp(), ssl=self.ssl)
 
-    async def _listen_unix(self, path: str) -> Listener:
-        return await listen_unix(path, self._accept)
+    async def _indifast_listen_unix(self, path: str) -> Listener:
+        return await listen_unix(path, self._indifast_accept)
 
-    def _start_driver(self, driver: IPyDriver, *, ask: bool) -> None:
-        assert self._hub is not None
-        hub = self._hub
+    def _indifast_start_driver(self, driver: IPyDriver, *, ask: bool) -> None:
+        assert self._indifast_hub is not None
+        hub = self._indifast_hub
         label = f"Driver {', '.join(driver.data) or type(driver).__name__}"
         peer = Peer(Kind.DRIVER, label, LocalOutbox(), blobs_by_default=True)
-        self._local[id(driver)] = peer
-        driver._indifast_runtime.attach(LocalLink(hub, peer), self._grace)
+        self._indifast_local[id(driver)] = peer
+        driver._indifast_runtime.attach(LocalLink(hub, peer), self._indifast_grace)
         for name in driver.data:
             hub.router.claim(peer, name)
         if ask:
             hub.router.start(peer, time.monotonic())
-        self._tasks[id(driver)] = hub.loop.create_task(self._run_driver(driver, peer), name=label)
+        self._indifast_tasks[id(driver)] = hub.loop.create_task(self._indifast_run_driver(driver, peer), name=label)
 
-    async def _run_driver(self, driver: IPyDriver, peer: Peer) -> None:
+    async def _indifast_run_driver(self, driver: IPyDriver, peer: Peer) -> None:
         """Run a driver. If it ends or fails, the server continues."""
         try:
             await driver.asyncrun()
         except Exception:
             logger.exception("%s has failed; the server continues without it", peer.label)
         finally:
-            self._tasks.pop(id(driver), None)
-            self._local.pop(id(driver), None)
-            if self._hub is not None:
-                self._hub.remove(peer)
+            self._indifast_tasks.pop(id(driver), None)
+            self._indifast_local.pop(id(driver), None)
+            if self._indifast_hub is not None:
+                self._indifast_hub.remove(peer)
 
-    async def _close(self, hub: Hub) -> None:
+    async def _indifast_close(self, hub: Hub) -> None:
         """End everything that belongs to this run."""
-        for listener in self._listeners:
+        for listener in self._indifast_listeners:
             listener.close()
-        self._listeners.clear()
+        self._indifast_listeners.clear()
         self.server = None
-        if self._keepalive_timer is not None:
-            self._keepalive_timer.cancel()
-            self._keepalive_timer = None
-        for link in self._open_links:
+        if self._indifast_keepalive_timer is not None:
+            self._indifast_keepalive_timer.cancel()
+            self._indifast_keepalive_timer = None
+        for link in self._indifast_open_links:
             link.close()
-        self._open_links.clear()
+        self._indifast_open_links.clear()
         for driver in self.drivers:
             driver._indifast_runtime.shut_down()
-        await _all([*(exdriver.stop() for exdriver in self.exdrivers), *self._tasks.values()])
+        await _all([*(exdriver.stop() for exdriver in self.exdrivers), *self._indifast_tasks.values()])
         hub.flush()
-        await _all([remote.end(self._grace) for remote in self.remotes])
-        for task, writer in list(self._admissions.items()):
+        await _all([remote.end(self._indifast_grace) for remote in self.remotes])
+        for task, writer in list(self._indifast_admissions.items()):
             if not writer.served:
                 task.cancel()
         hub.flush()
-        streams = list(self._clients.values())
+        streams = list(self._indifast_clients.values())
         for stream in streams:
-            stream.close(self._grace)
+            stream.close(self._indifast_grace)
         if streams:
             await asyncio.wait([asyncio.ensure_future(stream.wait_closed()) for stream in streams])
             await asyncio.sleep(0)  # the streams report their end from the loop
-        if admissions := set(self._admissions):
-            _, late = await asyncio.wait(admissions, timeout=self._grace)
+        if admissions := set(self._indifast_admissions):
+            _, late = await asyncio.wait(admissions, timeout=self._indifast_grace)
             for task in late:
                 task.cancel()
-        self._sent_before.clear()
+        self._indifast_sent_before.clear()
 
     # -- Clients
 
@@ -583,27 +583,27 @@ class IPyServer:
         """
         await writer.serve()
 
-    def _accept_tcp(self) -> Callable[[Stream], None]:
+    def _indifast_accept_tcp(self) -> Callable[[Stream], None]:
         """Return the function that takes new connections to the TCP port."""
         overridden = "handle_data" in self.__dict__ or type(self).handle_data is not IPyServer.handle_data
-        return self._admit if overridden else self._accept
+        return self._indifast_admit if overridden else self._indifast_accept
 
-    def _admit(self, stream: Stream) -> None:
+    def _indifast_admit(self, stream: Stream) -> None:
         """Ask the program's `handle_data` about a client that has connected, unless there are too many."""
         from indifast.server.admission import ConnectionWriter
 
-        assert self._hub is not None
-        asking = sum(not writer.served for writer in self._admissions.values())
-        if self._full(asking):
-            self._accept(stream, asking)
+        assert self._indifast_hub is not None
+        asking = sum(not writer.served for writer in self._indifast_admissions.values())
+        if self._indifast_full(asking):
+            self._indifast_accept(stream, asking)
             return
-        writer = ConnectionWriter(stream, self._serve_until_lost)
-        task = self._hub.loop.create_task(self._handle(writer), name=f"Client {stream.peername}")
-        self._admissions[task] = writer
-        task.add_done_callback(self._admissions.pop)
+        writer = ConnectionWriter(stream, self._indifast_serve_until_lost)
+        task = self._indifast_hub.loop.create_task(self._indifast_handle(writer), name=f"Client {stream.peername}")
+        self._indifast_admissions[task] = writer
+        task.add_done_callback(self._indifast_admissions.pop)
         task.add_done_callback(lambda _: writer.close())  # if it was cancelled before its first step
 
-    async def _handle(self, writer: ConnectionWriter) -> None:
+    async def _indifast_handle(self, writer: ConnectionWriter) -> None:
         from indifast.server.admission import ConnectionReader
 
         try:
@@ -615,85 +615,87 @@ class IPyServer:
         finally:
             writer.close()
 
-    async def _serve_until_lost(self, stream: Stream) -> None:
-        if self._hub is None:
+    async def _indifast_serve_until_lost(self, stream: Stream) -> None:
+        if self._indifast_hub is None:
             stream.abort()
             return
-        self._accept(stream)
+        self._indifast_accept(stream)
         await stream.wait_closed()
         await asyncio.sleep(0)  # the stream reports its end from the loop
 
-    def _full(self, asking: int = 0) -> bool:
+    def _indifast_full(self, asking: int = 0) -> bool:
         """Return whether no further client can be served, if so many are waiting to be admitted."""
-        clients = len(self._clients) + asking
+        clients = len(self._indifast_clients) + asking
         return self._stop or (self.maxconnections is not None and clients >= self.maxconnections)
 
-    def _accept(self, stream: Stream, asking: int = 0) -> None:
+    def _indifast_accept(self, stream: Stream, asking: int = 0) -> None:
         """Serve a client that has connected, or close the connection if there are too many."""
-        assert self._hub is not None
-        hub = self._hub
-        if self._full(asking):
+        assert self._indifast_hub is not None
+        hub = self._indifast_hub
+        if self._indifast_full(asking):
             self.surplus += 1
             text = "connection from %s closed: there are already %d clients"
-            hub.complain(logging.INFO, text, stream.peername, len(self._clients) + asking)
+            hub.complain(logging.INFO, text, stream.peername, len(self._indifast_clients) + asking)
             stream.abort()
             return
         outbox = hub.new_outbox(attached=stream.local)
         if callable(self.newest_wins):
             outbox.newest_wins = bool(self.newest_wins(stream.peername))
         peer = Peer(Kind.CLIENT, f"Client {stream.peername}", outbox)
-        self._clients[peer] = stream
+        self._indifast_clients[peer] = stream
         self.connectionpool.append(stream)
         logger.info("%s: new arrival - welcome!", peer.label)
-        hub.carry(peer, stream, lambda exc: self._client_lost(hub, peer, stream, exc))
+        hub.carry(peer, stream, lambda exc: self._indifast_client_lost(hub, peer, stream, exc))
 
-    def _client_lost(self, hub: Hub, peer: Peer, stream: Stream, exc: Exception | None) -> None:
+    def _indifast_client_lost(self, hub: Hub, peer: Peer, stream: Stream, exc: Exception | None) -> None:
         logger.info("%s: %s, shut down complete - bye!", peer.label, f"error {exc}" if exc else "end of file")
-        del self._clients[peer]
+        del self._indifast_clients[peer]
         self.connectionpool.remove(stream)
-        self._sent_before.pop(peer, None)
+        self._indifast_sent_before.pop(peer, None)
         hub.remove(peer)
 
-    def _schedule_keepalive(self) -> None:
-        if self._keepalive_timer is not None:
-            self._keepalive_timer.cancel()
-            self._keepalive_timer = None
-        if self._hub is not None and self._keepalive:
-            self._keepalive_timer = self._hub.loop.call_later(self._keepalive, self._keep_alive)
+    def _indifast_schedule_keepalive(self) -> None:
+        if self._indifast_keepalive_timer is not None:
+            self._indifast_keepalive_timer.cancel()
+            self._indifast_keepalive_timer = None
+        if self._indifast_hub is not None and self._indifast_keepalive:
+            self._indifast_keepalive_timer = self._indifast_hub.loop.call_later(
+                self._indifast_keepalive, self._indifast_keep_alive
+            )
 
-    def _keep_alive(self) -> None:
+    def _indifast_keep_alive(self) -> None:
         """Send a message to each client and linked server that has been sent nothing but BLOBs since the last time.
 
         This reveals dead connections.
         """
         from indifast.protocol.timestamps import timestamp_text  # imports datetime, which the start should not wait for
 
-        assert self._hub is not None
+        assert self._indifast_hub is not None
         now = time.monotonic()
         text = wire.message("Keep alive message", timestamp_text())
-        linked = self._linked()
-        for peer in [*self._clients, *linked]:
+        linked = self._indifast_linked()
+        for peer in [*self._indifast_clients, *linked]:
             outbox = peer.outbox
             assert isinstance(outbox, Outbox)
             sent = outbox.sent_messages - sum(outbox.frames_sent.values())
-            if self._sent_before.get(peer) == sent and not outbox.queued:
-                self._hub.router.tell(peer, text, now)
+            if self._indifast_sent_before.get(peer) == sent and not outbox.queued:
+                self._indifast_hub.router.tell(peer, text, now)
                 sent += 1
-            self._sent_before[peer] = sent
-        self._schedule_keepalive()
+            self._indifast_sent_before[peer] = sent
+        self._indifast_schedule_keepalive()
 
     # -- Statistics
 
     def stats(self) -> ServerStats:
         """Return counters of the whole server and of each peer, as plain dicts, lists, strings and numbers."""
-        hub = self._hub
+        hub = self._indifast_hub
         if hub is None:
             return {"running": False, "peers": []}
         router = hub.router
         return {
             "running": True,
             "port": self.port,
-            "clients": len(self._clients),
+            "clients": len(self._indifast_clients),
             "surplus": self.surplus,
             "devices": {device: owner.label for device, owner in router.owners.items()},
             "refused": dict(router.refused),
@@ -708,24 +710,24 @@ class IPyServer:
         Unlike those of `stats`, these counters include peers that are gone, and there is a limit on how many there are.
         """
         page = Page()
-        if self._hub is not None:
-            self._measure(self._hub, page)
+        if self._indifast_hub is not None:
+            self._indifast_measure(self._indifast_hub, page)
         return str(page)
 
-    def _measure(self, hub: Hub, page: Page) -> None:
+    def _indifast_measure(self, hub: Hub, page: Page) -> None:
         router = hub.router
-        page.gauge("clients", "Connected clients.", len(self._clients))
+        page.gauge("clients", "Connected clients.", len(self._indifast_clients))
         page.counter("surplus", "Connections closed at once, because there were too many clients.", self.surplus)
         page.gauge("devices", "Devices that clients are shown.", len(router.owners))
         programs = [(each.name, each.pid is not None) for each in self.exdrivers]
-        labels = self._driver_labels
+        labels = self._indifast_driver_labels
         present, running = labels.sums((name, 1) for name, _ in programs), labels.sums(programs)
         page.gauge("drivers", "Drivers that are programs, running or to be started again.", present, "driver")
         page.gauge("drivers_running", "Those that run.", running, "driver")
-        restarts = dict.fromkeys(present, 0) | self._restarts
+        restarts = dict.fromkeys(present, 0) | self._indifast_restarts
         page.counter("driver_restarts", "Times that a driver has died to be started again.", restarts, "driver")
         links = [(each.name, each.connected) for each in self.remotes]
-        labels = self._link_labels
+        labels = self._indifast_link_labels
         present, running = labels.sums((name, 1) for name, _ in links), labels.sums(links)
         page.gauge("links", "Links to other servers.", present, "link")
         page.gauge("links_up", "Those that are connected.", running, "link")
@@ -742,7 +744,7 @@ class IPyServer:
             waiting[peer.kind.value] += peer.outbox.queued
         page.gauge("queued_bytes", "Bytes that wait, by kind of receiver.", waiting, "kind")
         page.gauge("unfinished_bytes", "Bytes of messages that have not arrived completely.", hub.held)
-        refused = self._reason_labels.sums(router.refused.items())
+        refused = self._indifast_reason_labels.sums(router.refused.items())
         page.counter("refused", "Messages refused, by reason.", refused, "reason")
 
 

@@ -33,11 +33,13 @@ class TappedServer(IPyServer):
     recorder: TrafficRecorder | None = None
     sockets: Sequence[socket.socket]
 
-    async def _listen_tcp(self, port: int) -> Listener:
-        return listen_on([sock for sock in self.sockets if sock.family != socket.AF_UNIX], self._accept, ssl=self.ssl)
+    async def _indifast_listen_tcp(self, port: int) -> Listener:
+        return listen_on(
+            [sock for sock in self.sockets if sock.family != socket.AF_UNIX], self._indifast_accept, ssl=self.ssl
+        )
 
-    async def _listen_unix(self, path: str) -> Listener:
-        return listen_on([sock for sock in self.sockets if sock.family == socket.AF_UNIX], self._accept)
+    async def _indifast_listen_unix(self, path: str) -> Listener:
+        return listen_on([sock for sock in self.sockets if sock.family == socket.AF_UNIX], self._indifast_accept)
 
     def connect_inside(self) -> socket.socket:
         """Return the other end of a connection that nobody else can have.
@@ -45,20 +47,20 @@ class TappedServer(IPyServer):
         Raises:
             ConnectionError: The server has ended.
         """
-        if self.stop or self._hub is None:
+        if self.stop or self._indifast_hub is None:
             raise ConnectionError("the server has ended")
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        self._accept(SocketStream(ours, "page in the browser"))
+        self._indifast_accept(SocketStream(ours, "page in the browser"))
         return theirs
 
-    def _tap(self) -> TapFunction | None:
+    def _indifast_tap(self) -> TapFunction | None:
         if len(self.taps) > 1:
             return self._call_taps
-        return self.taps[0] if self.taps else super()._tap()
+        return self.taps[0] if self.taps else super()._indifast_tap()
 
-    def _make_hub(self) -> Hub:
-        hub = super()._make_hub()
+    def _indifast_make_hub(self) -> Hub:
+        hub = super()._indifast_make_hub()
         if self.recorder is not None:
             self.recorder.join(hub)
         return hub
@@ -70,11 +72,11 @@ class TappedServer(IPyServer):
         page.gauge("info", "Always 1; the label is the version of indifast.", {version: 1}, "version")
         return f"{page}{super().metrics()}"
 
-    async def _close(self, hub: Hub) -> None:
+    async def _indifast_close(self, hub: Hub) -> None:
         """End the recording before the server is taken down, so that its devices exist until its end."""
         if self.recorder is not None:
             self.recorder.close()
-        await super()._close(hub)
+        await super()._indifast_close(hub)
 
     def _call_taps(self, direction: str, peer: Peer, message: Routable) -> None:
         for tap in self.taps:
