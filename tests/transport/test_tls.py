@@ -95,7 +95,7 @@ def test_bytes_travel_both_ways(run, authority, mutual):
                 assert (("commonName", "client"),) in other.peer_certificate()["subject"]
             out.put(payload)
             stream.close()
-            await eventually(lambda: theirs.lost)
+            await eventually(lambda: theirs.lost and ours.lost)
             assert theirs.data == b"question" + payload, "flushed before closing"
             assert ours.lost == theirs.lost == [None]
             listener.close()
