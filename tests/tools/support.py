@@ -20,16 +20,16 @@ from tests.support.blackbox import LIMIT, PYTHON, Child, python_environment
 CAMERA = "CCD Simulator"
 MOUNT = "Telescope Simulator"
 
-PATIENT = ("-t", "16")
-"""Arguments with which a tool waits for definitions until none has arrived for four seconds: the server may be slow.
+PATIENT = ("-t", "8")
+"""Arguments with which a tool waits for definitions until none has arrived for two seconds: the server may be slow.
 
 They are for tools that cannot know when they have all that they look for, and for names that do not exist.
 """
 
-THEIRS = ("-t", "8")
-"""Arguments with which a tool of libindi waits so long in these cases."""
+THEIRS = ("-t", "5")
+"""Arguments with which a tool of libindi waits in these cases: for the whole time."""
 
-LESS_PATIENT = ("-t", "8")
+LESS_PATIENT = ("-t", "4")
 """The same for a server in the process of the test, which sends all definitions at once."""
 
 SURE = ("-t", str(LIMIT))

@@ -551,7 +551,7 @@ def test_a_file_without_permission(name: str) -> None:
     [("get", "D.CCD1.X"), ("get", "D.CCD1"), ("eval", '"D.CCD1.X" == 1'), ("watch", "D.CCD1"), ("set", "D.CCD1.X=1")],
 )
 def test_a_device_that_is_not_connected_may_have_more(command: str, query: str) -> None:
-    patience = ("--for", 8) if command == "watch" else ("-t", 8)
+    patience = ("--for", 4) if command == "watch" else ("-t", 4)
     with Answering(SWITCHES) as server:
         done = tool(command, server.port, *patience, query)
     more = "; D is not connected, and may have more properties once CONNECTION.CONNECT is On"
