@@ -210,6 +210,14 @@ def test_many_changes_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_curves_of_a_property(web: Site) -> None:
     target = f"{path('Strange', 'ANSWER')}/curves"
+
+    def in_the_past() -> bool:
+        """Return whether the next value begins a part: of three in one, the one between the others is not shown."""
+        found = web.get(target, "web_curves")
+        curve = found["members"].get("VALUE")
+        return curve is None or found["now"] - curve["parts"][-1][0] > curve["length"]
+
+    until(in_the_past, what="the end of what other tests have set")
     for value in (41, 43):
         assert web.set("Strange", "ANSWER", {"VALUE": value}).status == 200
         until(lambda value=value: last(web, target) == value, what="the value is recorded")
