@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -143,20 +144,27 @@ loop.run_until_complete(asyncio.sleep(0.1))
 TAKES_FILES = """<defBLOBVector device="D" name="B" state="Ok" perm="rw"><defBLOB name="m"/></defBLOBVector>"""
 
 
+async def far_behind(
+    driver: IPyDriver, grace: float | None = None
+) -> tuple[asyncio.Task[None], asyncio.StreamReader, asyncio.StreamWriter]:
+    """Run a driver that listens, with messages queued for a client that does not read."""
+    driver.listen("127.0.0.1", 0)
+    run = asyncio.create_task(driver.asyncrun(grace=grace))
+    await eventually(lambda: driver.listening_port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", driver.listening_port)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    link: Any = driver._indifast_runtime.link
+    await eventually(lambda: link._client is not None)
+    while link._client._outbox.messages < 2:
+        await driver.send_message("x" * 400_000)
+        await asyncio.sleep(0.01)
+    return run, reader, writer
+
+
 def test_what_a_driver_could_not_send_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         driver = Parked()
-        driver.listen("127.0.0.1", 0)
-        run = asyncio.create_task(driver.asyncrun())
-        await eventually(lambda: driver.listening_port)
-        assert driver.listening_port is not None
-        _, writer = await asyncio.open_connection("127.0.0.1", driver.listening_port)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await eventually(lambda: driver._indifast_runtime.link._client is not None)  # type: ignore[union-attr]
-        client = driver._indifast_runtime.link._client  # type: ignore[union-attr]
-        while client._outbox.messages < 2:
-            await driver.send_message("x" * 400_000)
-            await asyncio.sleep(0.01)
+        run, _, writer = await far_behind(driver)
         driver.shutdown()
         await run
         assert driver.stats()["refused"] == 1
@@ -169,16 +177,7 @@ def test_what_a_driver_could_not_send_is_counted(caplog: pytest.LogCaptureFixtur
 def test_the_grace_of_a_driver_is_also_that_of_its_stream() -> None:
     async def scenario() -> bytes:
         driver = Parked()
-        driver.listen("127.0.0.1", 0)
-        run = asyncio.create_task(driver.asyncrun(grace=LIMIT))
-        await eventually(lambda: driver.listening_port)
-        reader, writer = await asyncio.open_connection("127.0.0.1", driver.listening_port)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        link = driver._indifast_runtime.link
-        await eventually(lambda: link._client is not None)  # type: ignore[union-attr]
-        while link._client._outbox.messages < 2:  # type: ignore[union-attr]
-            await driver.send_message("x" * 400_000)
-            await asyncio.sleep(0.01)
+        run, reader, writer = await far_behind(driver, grace=LIMIT)
         await driver.send_message("last")
         driver.shutdown()
         await asyncio.sleep(3.0)  # longer than the time that a peer has at least
@@ -195,16 +194,7 @@ def test_the_grace_of_a_driver_is_also_that_of_its_stream() -> None:
 def test_a_driver_that_is_cancelled_does_not_wait_for_its_peer_for_that_long() -> None:
     async def scenario() -> None:
         driver = Parked()
-        driver.listen("127.0.0.1", 0)
-        run = asyncio.create_task(driver.asyncrun(grace=10 * LIMIT))
-        await eventually(lambda: driver.listening_port)
-        _, writer = await asyncio.open_connection("127.0.0.1", driver.listening_port)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        link = driver._indifast_runtime.link
-        await eventually(lambda: link._client is not None)  # type: ignore[union-attr]
-        while link._client._outbox.messages < 2:  # type: ignore[union-attr]
-            await driver.send_message("x" * 400_000)
-            await asyncio.sleep(0.01)
+        run, _, writer = await far_behind(driver, grace=10 * LIMIT)
         run.cancel()
         async with asyncio.timeout(LIMIT):
             with pytest.raises(asyncio.CancelledError):

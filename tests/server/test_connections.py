@@ -1096,9 +1096,8 @@ def test_the_keepalive_is_the_only_timer_of_an_idle_server() -> None:
 
             await eventually(lambda: not hub._flush_due and hub._held is None)
             assert hub._check is None
-            await eventually(
-                lambda: timers() == [server._indifast_keepalive_timer]
-            )  # once all that was sent is acknowledged
+            # Once all that was sent is acknowledged, the others are gone.
+            await eventually(lambda: timers() == [server._indifast_keepalive_timer])
             for client in clients:
                 await client.close()
 

@@ -10,7 +10,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -62,25 +62,27 @@ class Site:
 
     def ask(self, method: str, target: str, body: Any = None, **headers: str) -> Answer:
         """Send a request, and return the answer. A body that is not bytes is sent as JSON."""
+        with self._requesting(method, target, body, headers) as connection:
+            return Answer(connection.getresponse())
+
+    @contextlib.contextmanager
+    def asking(self, method: str, target: str, body: Any = None, **headers: str) -> Iterator[Callable[[], Answer]]:
+        """Send a request that is not answered soon, and wait until it was read. Yields what waits for the answer."""
+        with self._requesting(method, target, body, headers) as connection:
+            until(lambda: not unread(self.port), what="that the request was read")
+            yield lambda: Answer(connection.getresponse())
+
+    @contextlib.contextmanager
+    def _requesting(
+        self, method: str, target: str, body: Any, headers: Mapping[str, str]
+    ) -> Iterator[http.client.HTTPConnection]:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
             given.setdefault("Content-Type", "application/json")
         with contextlib.closing(self.connection()) as connection:
             connection.request(method, target, body, given)
-            return Answer(connection.getresponse())
-
-    @contextlib.contextmanager
-    def asking(self, method: str, target: str, body: Any = None, **headers: str) -> Iterator[Callable[[], Answer]]:
-        """Send a request that is not answered soon, and wait until it was read. Yields what waits for the answer."""
-        given = {name.replace("_", "-"): value for name, value in headers.items()}
-        if body is not None:
-            body = json.dumps(body).encode()
-            given["Content-Type"] = "application/json"
-        with contextlib.closing(self.connection()) as connection:
-            connection.request(method, target, body, given)
-            until(lambda: not unread(self.port), what="that the request was read")
-            yield lambda: Answer(connection.getresponse())
+            yield connection
 
     def get(self, target: str, name: str) -> Any:
         """Return the JSON at a path."""

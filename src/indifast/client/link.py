@@ -75,7 +75,7 @@ class Link:
     def unsent(self) -> int:
         """Bytes that were queued but have not reached the server's machine yet, as far as is known."""
         connection = self.connection
-        return 0 if connection is None else connection.queue.queued + connection.stream.under_way
+        return 0 if connection is None else connection.stream.unsent
 
     @property
     def raw(self) -> bool:

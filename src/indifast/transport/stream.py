@@ -426,7 +426,7 @@ class Stream:
 
         A message that is partly written counts as a whole.
         """
-        return getattr(self._outbox, "queued", 0) + self.under_way
+        return self._queued + self.under_way
 
     @property
     def paused(self) -> bool:
@@ -592,9 +592,14 @@ class Stream:
         if self._life is CLOSING and self._flushed():
             self._end(None)
 
+    @property
+    def _queued(self) -> int:
+        """Bytes that wait in the outbox."""
+        return getattr(self._outbox, "queued", 0)
+
     def _unwritten(self) -> int:
         """Return how many bytes this process still has."""
-        return getattr(self._outbox, "queued", 0)
+        return self._queued
 
     def _look_later(self) -> None:
         """Have `_finish_if_flushed` called again."""

@@ -16,7 +16,7 @@ from indifast.cli import WRITING
 from indifast.cli.arguments import Parser, number
 from indifast.cli.lossy import never_wait
 from indifast.cli.signals import STOPPING, handle_in
-from indifast.cli.toolkit.delivery import STUCK, until_taken
+from indifast.cli.toolkit.delivery import nothing_taken, until_taken
 from indifast.cli.toolkit.session import Status, ToolError, file_failure, run
 from indifast.protocol import jsonform
 from indifast.protocol.drivernames import PORT
@@ -144,8 +144,7 @@ async def _serve(options: argparse.Namespace, what: str) -> int:
                 if not options.once:
                     await stopped
                 elif left := await _until_taken(server, stopped):
-                    taken = f"clients have taken nothing for {STUCK:g} s"
-                    raise ToolError(f"{taken}: up to {left} bytes were not sent", Status.TIMEOUT)
+                    raise ToolError(nothing_taken("clients have", left), Status.TIMEOUT)
         finally:
             for task in (playing, stopped, progress):
                 task.cancel()

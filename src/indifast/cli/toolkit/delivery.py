@@ -14,6 +14,11 @@ _LOOK = 0.02
 """Seconds between two looks at what is still to be sent."""
 
 
+def nothing_taken(who: str, left: int) -> str:
+    """Return what to say of peers that `until_taken` has given up: "the server has", and how many bytes are left."""
+    return f"{who} taken nothing for {STUCK:g} s: up to {left} bytes were not sent"
+
+
 async def until_taken(unsent: Callable[[], Mapping[Any, int]], sending: asyncio.Future[Any] | None = None) -> int:
     """Wait until everything is sent, however long that takes over a slow link.
 

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 from indifast.cli.arguments import Parser, number, states
 from indifast.cli.toolkit.assignments import TYPES, Assignment, parse_assignment
 from indifast.cli.toolkit.definitions import PATIENCE, add_patience, gather
-from indifast.cli.toolkit.delivery import STUCK, until_taken
+from indifast.cli.toolkit.delivery import nothing_taken, until_taken
 from indifast.cli.toolkit.failures import Status, ToolError, file_failure
 from indifast.cli.toolkit.following import Progress, add_no_messages, drawn, messages
 from indifast.cli.toolkit.output import shown
@@ -140,7 +140,7 @@ async def _send_all(client: IPyClient, assignments: Sequence[Assignment], option
         except (INDICheckError, ToolError) as error:
             if getattr(error, "status", Status.NOTHING) != Status.NOTHING:
                 raise
-            print(for_terminal(f"indifast set: {error}"), file=sys.stderr)
+            say(_PROGRAM, str(error))
             status = Status.NOTHING
     return status
 
@@ -155,7 +155,7 @@ async def _taken(client: IPyClient, sending: Coroutine[Any, Any, Status]) -> Sta
     task = asyncio.ensure_future(sending)
     try:
         if left := await until_taken(lambda: {"server": client.unsent} if client.connected else {}, task):
-            stuck = f"the server has taken nothing for {STUCK:g} s: up to {left} bytes were not sent"
+            stuck = nothing_taken("the server has", left)
             if not task.done() or task.exception() is None:
                 raise ToolError(stuck, Status.TIMEOUT)
             say(_PROGRAM, stuck)
